@@ -1,0 +1,1 @@
+"""Readers, labellers and reference energies of labelled structures."""

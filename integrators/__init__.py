@@ -1,0 +1,1 @@
+"""Symplectic integrators of fields and bodies; nothing here yet."""

@@ -1,0 +1,1 @@
+"""Solvers and surrogates of partial differential equations; nothing here yet."""

@@ -1,0 +1,1 @@
+"""Interatomic potentials and their ASE calculator."""

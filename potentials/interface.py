@@ -1,0 +1,84 @@
+"""What every potential is: a module from a graph to energies, forces and stress."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sciml.graphs import AtomicGraph
+
+
+class PotentialOutput(NamedTuple):
+    """Prediction of a potential.
+
+    Attributes:
+        energy: (systems,), eV, float64.
+        energies: (atoms,), eV, float64; they sum to `energy` and include the reference energies of the elements.
+        forces: (atoms, 3), eV/Å, float64.
+        stress: (systems, 3, 3), eV/Å³, float64, dE/dε/V; NaN for systems that are not periodic along all three axes.
+    """
+
+    energy: Tensor
+    energies: Tensor
+    forces: Tensor
+    stress: Tensor
+
+
+class Potential(nn.Module):
+    """A conservative potential: subclasses give atomic energies as a function of the edge vectors, this class the rest.
+
+    Forces and stress are the exact derivatives of the energy, taken with respect to the edge vectors (`sciml.graphs`
+    has the formulas). In training mode they can be differentiated once more.
+
+    Attributes:
+        cutoff: Å; no two atoms further apart than this interact directly.
+        species: the atomic numbers it knows, ascending.
+        conservative: whether forces are the derivative of the energy.
+        symmetry: the group under which the energy is invariant by construction: "O(3)", "SO(3)" or "none".
+    """
+
+    cutoff: float
+    species: tuple[int, ...]
+    conservative: bool = True
+    symmetry: str = "O(3)"
+
+    @abstractmethod
+    def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments, JSON values all, that build this potential anew (without its weights)."""
+
+    def forward(self, graph: AtomicGraph) -> PotentialOutput:
+        """Energies, forces and stress of a graph (see `PotentialOutput`)."""
+        with torch.enable_grad():
+            vectors = graph.edge_vectors().detach().requires_grad_()  # (edges, 3)
+            energies = self.atomic_energies(graph, vectors)  # (atoms,)
+            energy = energies.new_zeros(graph.num_systems).index_add(0, graph.system_index, energies)  # (systems,)
+            gradient = edge_gradient(energy, vectors, create_graph=self.training)  # (edges, 3)
+        forces, stress = forces_and_stress(graph, vectors.detach(), gradient)
+        if not self.training:
+            energy, energies = energy.detach(), energies.detach()
+        return PotentialOutput(energy, energies, forces, stress)
+
+
+def edge_gradient(energy: Tensor, edge_vectors: Tensor, *, create_graph: bool) -> Tensor:
+    """∂E/∂r_ij, (edges, 3); zero where the energy does not depend on the edges (isolated atoms)."""
+    if not energy.requires_grad or edge_vectors.shape[0] == 0:
+        return torch.zeros_like(edge_vectors)
+    (gradient,) = torch.autograd.grad(energy.sum(), edge_vectors, create_graph=create_graph, allow_unused=True)
+    return torch.zeros_like(edge_vectors) if gradient is None else gradient
+
+
+def forces_and_stress(graph: AtomicGraph, edge_vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Forces (atoms, 3) and stress (systems, 3, 3) from ∂E/∂r_ij (edges, 3)."""
+    senders, receivers = graph.edge_index
+    forces = torch.zeros_like(graph.positions)
+    forces = forces.index_add(0, receivers, gradient).index_add(0, senders, -gradient)
+    virial = 0.5 * (edge_vectors[:, :, None] * gradient[:, None, :] + gradient[:, :, None] * edge_vectors[:, None, :])
+    systems = graph.system_index[receivers]
+    virial = virial.new_zeros(graph.num_systems, 3, 3).index_add(0, systems, virial)  # (systems, 3, 3)
+    return forces, virial / graph.volumes()[:, None, None]

@@ -1,0 +1,1 @@
+"""Equivariant layers that models share: radial bases, linear maps, sphere mixer, norms."""

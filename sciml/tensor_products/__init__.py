@@ -1,0 +1,1 @@
+"""Equivariant tensor products, one product a file."""

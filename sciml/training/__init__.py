@@ -1,0 +1,1 @@
+"""One training loop for potentials and PDE surrogates: losses, optimizers, checkpoints."""
