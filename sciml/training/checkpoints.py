@@ -1,0 +1,72 @@
+"""Files that are either the old or the new version at every moment, and the state a killed run continues from."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT_VERSION = 1
+
+
+def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+    """Replace the file `path` by what `write` writes, so that a crash leaves the old file or the new one, never a part.
+
+    `write` gets a temporary file in the same folder with the same suffix; it is flushed to the disk and then renamed,
+    which POSIX makes atomic. One process at a time may write a given path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def save_training_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings and containers of them) atomically."""
+    atomic_write(path, lambda temporary: torch.save({"format_version": FORMAT_VERSION, **state}, temporary))
+
+
+def load_training_state(path: Path) -> dict[str, Any] | None:
+    """The state saved at `path`, on the CPU, or None if there is none; no code in the file is run.
+
+    Raises:
+        ValueError: if it was written by another version of the format.
+    """
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    version = state.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, this version of sciml reads {FORMAT_VERSION}; "
+            "start in a new output folder (with --init-from the old one's best/ to keep its weights)"
+        )
+    return state
+
+
+def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any], *, folder: Path) -> None:
+    """Refuse to continue a run under other settings or on other data than it was started with.
+
+    Raises:
+        ValueError: naming each setting that differs, with both values.
+    """
+    absent = "(absent)"
+    names = [n for n in sorted({*saved, *current}) if saved.get(n, absent) != current.get(n, absent)]
+    if not names:
+        return
+    lines = "\n".join(f"  {n}: {saved.get(n, absent)!r} in the folder, {current.get(n, absent)!r} now" for n in names)
+    raise ValueError(
+        f"{folder} holds a run with other settings:\n{lines}\n"
+        "give the same settings to continue it, another output folder for a new run, "
+        f"or a new folder with --init_from {folder / 'best'} to start from its weights"
+    )
