@@ -1,8 +1,7 @@
 """What every potential is: a module from a graph to energies, forces and stress."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,15 +36,12 @@ class Potential(nn.Module):
         species: the atomic numbers it knows, ascending.
         conservative: whether forces are the derivative of the energy.
         symmetry: the group under which the energy is invariant by construction: "O(3)", "SO(3)" or "none".
-        float64_buffers: names of the buffers that stay in float64 whatever the model is cast to, such as reference
-            energies (a molecule's -9,391 eV has a float32 spacing of 1 meV).
     """
 
     cutoff: float
     species: tuple[int, ...]
     conservative: bool = True
     symmetry: str = "O(3)"
-    float64_buffers: tuple[str, ...] = ()
 
     @abstractmethod
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
@@ -55,15 +51,6 @@ class Potential(nn.Module):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Keyword arguments, JSON values all, that build this potential anew (without its weights)."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Every cast and move of a module (.to, .float, .double, .cuda) comes through here.
-        exact = {name: self.get_buffer(name) for name in self.float64_buffers}
-        super()._apply(fn, recurse)
-        for name, buffer in exact.items():
-            owner, _, attribute = name.rpartition(".")
-            setattr(self.get_submodule(owner), attribute, buffer.to(self.get_buffer(name).device))
-        return self
 
     def forward(self, graph: AtomicGraph) -> PotentialOutput:
         """Energies, forces and stress of a graph (see `PotentialOutput`)."""
