@@ -1,1 +1,1 @@
-"""One training loop for potentials and PDE surrogates: losses, optimizers, checkpoints."""
+"""One training loop for all models: objectives, optimizer, running average, checkpoints, learning curve."""

@@ -1,0 +1,252 @@
+"""The training loop of all models: potentials and PDE surrogates alike.
+
+A step takes the global batch, which the processes share. Each evaluates its share, the sums and counts of the loss are
+added over the processes, each differentiates its part of the global loss, and the gradients are added. No process
+knows how many there are, hence one process and many give the same weights up to rounding.
+
+Everything that a run needs to continue is in `last/training_state.pt`, which is replaced atomically after each epoch
+and after all other files of that epoch. Killed at any moment, a run continues from the last whole epoch; what the
+unfinished one had written is written again, identically, because an epoch is a pure function of the state, the seed
+and its number.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from sciml.training.checkpoints import check_fingerprint, load_training_state, save_training_state
+from sciml.training.divergence import ADVICE, DivergenceError, describe_items, describe_terms, weights_are_finite
+from sciml.training.ema import MovingAverage
+from sciml.training.learning_curve import plot_learning_curve, write_metrics
+from sciml.training.loading import Loader
+from sciml.training.losses import Objective, Sums
+from sciml.training.optimizers import FlatGradients, adamw, learning_rate
+from sciml.training.processes import share_weights, sum_gradients, sum_over_processes
+from sciml.training.progress import LoopSettings, Progress, Reporter, check_divergence, out_of_time, reason_to_stop
+
+logger = logging.getLogger(__name__)
+
+# Seconds between drawings of the learning curve, which takes longer than an epoch on a handful of molecules.
+PLOT_INTERVAL = 30.0
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    *,
+    train: Loader,
+    valid: Loader,
+    fabric: Fabric,
+    folder: Path,
+    settings: LoopSettings,
+    save: Callable[[nn.Module, Path, Mapping[str, Any]], None],
+    fingerprint: Mapping[str, Any],
+    reporter: Reporter | None = None,
+) -> Progress:
+    """Train `model`, or continue the run in `folder`, and leave there best/, last/, metrics.csv, learning_curve.png.
+
+    Args:
+        model: on `fabric`'s device.
+        objective: gives sums and counts of the loss.
+        train: training batches of this process.
+        valid: validation batches of this process.
+        fabric: launched; gives the sum over processes and the autocast context.
+        folder: the run folder, the same for all processes.
+        settings: lengths, seed and optimizer.
+        save: writes a model and metadata (JSON values) to a checkpoint folder; called in one process only. The model
+            that it gets has the averaged weights.
+        fingerprint: numbers and strings on which the result depends (settings, data); a run is continued only if
+            they are the same.
+        reporter: is told how it goes.
+
+    Raises:
+        DivergenceError: if a loss or a gradient is not finite, or the loss runs away.
+        ValueError: if `folder` holds a run with another fingerprint.
+    """
+    optimizer = adamw(model, settings.optimizer)
+    gradients = FlatGradients(model)
+    share_weights(model, fabric)
+    average = MovingAverage(model, settings.optimizer.ema_decay)
+    progress = Progress()
+
+    state_path = folder / "last" / "training_state.pt"
+    state = load_training_state(state_path)
+    if state is not None:
+        check_fingerprint(state["fingerprint"], fingerprint, folder=folder)
+        model.load_state_dict(state["model"])
+        average.model.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+        if progress.stopped == "max_time" and not out_of_time(progress, settings):
+            progress.stopped = ""
+        if progress.stopped:
+            logger.info("%s holds a finished run (%s); nothing to do", folder, progress.stopped)
+            return progress
+        logger.info("continuing the run in %s after epoch %d, step %d", folder, progress.epoch, progress.step)
+
+    columns = metric_columns(objective)
+    last_plot = time.monotonic()
+    if reporter is not None:
+        reporter.on_start(progress, settings)
+    while not progress.stopped:
+        started = time.monotonic()
+        row = train_epoch(model, objective, train, optimizer, gradients, average, progress, settings, fabric, reporter)
+        row |= validate(average.model, objective, valid, fabric)
+        progress.epoch += 1
+        progress.rows.append({"epoch": progress.epoch, **row})
+        check_divergence(progress)
+        # Clocks differ between processes, so that one of them decides for all.
+        progress.seconds = fabric.broadcast(progress.seconds + time.monotonic() - started)
+        progress.stopped = reason_to_stop(progress, settings)
+
+        if fabric.is_global_zero:
+            metadata = progress.rows[-1]
+            if progress.best is metadata:
+                save(average.model, folder / "best", metadata)
+            save(average.model, folder / "last", metadata)
+            write_metrics(folder / "metrics.csv", progress.rows, columns)
+            if progress.stopped or time.monotonic() - last_plot > PLOT_INTERVAL:
+                plot_learning_curve(
+                    folder / "learning_curve.png", progress.rows, targets=objective.targets, units=objective.units
+                )
+                last_plot = time.monotonic()
+            # Last: with this file the epoch counts as done.
+            state = {
+                "fingerprint": dict(fingerprint),
+                "model": model.state_dict(),
+                "average": average.model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "progress": vars(progress),
+            }
+            save_training_state(state_path, state)
+        if reporter is not None:
+            reporter.on_epoch(progress)
+    logger.info("stopped by %s after epoch %d, step %d", progress.stopped, progress.epoch, progress.step)
+    return progress
+
+
+def train_epoch(
+    model: nn.Module,
+    objective: Objective,
+    loader: Loader,
+    optimizer: torch.optim.Optimizer,
+    gradients: FlatGradients,
+    average: MovingAverage,
+    progress: Progress,
+    settings: LoopSettings,
+    fabric: Fabric,
+    reporter: Reporter | None,
+) -> dict[str, int | float]:
+    """Make one pass over the training data; return the columns that it fills."""
+    model.train()
+    seed_epoch(settings.seed, progress.epoch, fabric.global_rank)
+    weights = torch.tensor(objective.weights, dtype=torch.float64, device=fabric.device)
+    epoch_sums = no_sums(objective, fabric.device)
+    shares = loader.epoch(progress.epoch)
+    for number, indices in enumerate(shares, start=1):
+        gradients.zero()
+        local = no_sums(objective, fabric.device)
+        if indices:
+            with fabric.autocast():
+                local = objective(model, loader.batch(indices))
+        total = sum_over_processes(local, fabric)
+        if indices:
+            # The local part of the global loss: local sums over global counts.
+            (weights * local.loss / total.loss_count.clamp(min=1)).sum().backward()
+        sum_gradients(gradients.buffers, fabric)
+        loss, norm = torch.stack([global_loss(weights, total), gradients.norm()]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            where = f"epoch {progress.epoch + 1}, step {progress.step + 1} (batch {number} of {len(shares)})"
+            what = f"the loss is {loss:.4g}, the norm of its gradient {norm:.4g}"
+            raise DivergenceError(explain(where, what, model, objective, total, loader, indices, fabric))
+        if settings.optimizer.clip_norm is not None:
+            gradients.clip(norm, settings.optimizer.clip_norm)
+
+        done = (progress.epoch + number / len(shares)) / settings.max_epochs
+        if settings.max_steps is not None:
+            done = max(done, (progress.step + 1) / settings.max_steps)
+        rate = learning_rate(done, settings.optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        average.update(progress.step)
+
+        progress.step += 1
+        epoch_sums = Sums(*map(torch.add, epoch_sums, total))
+        if reporter is not None:
+            reporter.on_step(number, len(shares), loss)
+        if settings.max_steps is not None and progress.step >= settings.max_steps:
+            break
+    row: dict[str, int | float] = {"step": progress.step, "lr": rate}
+    row["train_loss"] = float(global_loss(weights, epoch_sums))
+    means = (epoch_sums.loss / epoch_sums.loss_count).tolist()
+    return row | {f"train_{target}": mean for target, mean in zip(objective.targets, means, strict=True)}
+
+
+def validate(model: nn.Module, objective: Objective, loader: Loader, fabric: Fabric) -> dict[str, int | float]:
+    """Loss, MAE and RMSE over the validation data, exact over all processes."""
+    model.eval()
+    sums = no_sums(objective, fabric.device)
+    with torch.no_grad(), fabric.autocast():
+        for indices in loader.epoch(0):
+            if indices:
+                sums = Sums(*map(torch.add, sums, objective(model, loader.batch(indices))))
+    sums = sum_over_processes(sums, fabric)
+    weights = torch.tensor(objective.weights, dtype=torch.float64, device=fabric.device)
+    row: dict[str, int | float] = {"valid_loss": float(global_loss(weights, sums))}
+    mae, rmse = (sums.absolute / sums.components).tolist(), (sums.square / sums.components).sqrt().tolist()
+    for target, target_mae, target_rmse in zip(objective.targets, mae, rmse, strict=True):
+        row[f"valid_{target}_mae"], row[f"valid_{target}_rmse"] = target_mae, target_rmse
+    return row
+
+
+def metric_columns(objective: Objective) -> list[str]:
+    """Columns of metrics.csv, in order."""
+    columns = ["epoch", "step", "lr", "train_loss", *(f"train_{target}" for target in objective.targets), "valid_loss"]
+    return columns + [f"valid_{target}_{error}" for target in objective.targets for error in ("mae", "rmse")]
+
+
+def no_sums(objective: Objective, device: torch.device) -> Sums:
+    """The sums of an empty batch."""
+    return Sums(*torch.zeros(len(Sums._fields), len(objective.targets), dtype=torch.float64, device=device))
+
+
+def global_loss(weights: Tensor, sums: Sums) -> Tensor:
+    """Loss of the given sums, a scalar; targets without labels contribute nothing."""
+    return (weights * sums.loss / sums.loss_count.clamp(min=1)).sum()
+
+
+def seed_epoch(seed: int, epoch: int, rank: int) -> None:
+    """Seed the random numbers of one epoch, so that a continued run draws what the uninterrupted one drew."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
+
+
+def explain(
+    where: str,
+    what: str,
+    model: nn.Module,
+    objective: Objective,
+    total: Sums,
+    loader: Loader,
+    indices: list[int],
+    fabric: Fabric,
+) -> str:
+    """Message about a step that went wrong; every process calls it, and each adds its own structures."""
+    if weights_are_finite(model):
+        local = describe_items(model, objective, loader, indices)
+    else:
+        local = "  the weights themselves are not finite; an earlier update spoiled them"
+    everywhere: list[Any] = [local]
+    if fabric.world_size > 1:
+        everywhere = [None] * fabric.world_size
+        torch.distributed.all_gather_object(everywhere, local)
+    items = "\n".join(filter(None, everywhere))
+    return f"{where}: {what} (terms: {describe_terms(objective, total)}). Worst of the batch:\n{items}\n{ADVICE}"

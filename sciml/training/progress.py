@@ -1,0 +1,107 @@
+"""How long a run lasts, how far it is, and when it ends."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sciml.training.divergence import ADVICE, DivergenceError
+from sciml.training.optimizers import OptimizerSettings
+
+# The training loss of an epoch may rise this far above the best epoch (and above the first) before it counts as lost.
+DIVERGENCE_FACTOR = 100.0
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """When to stop, and how to update the weights.
+
+    Attributes:
+        max_epochs: passes over the training data; the learning rate falls over this length.
+        max_steps: stop after this many updates, and let the learning rate fall over them if that is sooner.
+        max_time: stop before the epoch that would exceed this many seconds of training in all. The learning rate does
+            not know of it (it could not be reproduced), so choose max_epochs or max_steps to fit.
+        patience: stop after this many epochs without a better validation loss.
+        seed: of the random numbers that the model or the objective draws (dropout, augmentation).
+        optimizer: see `OptimizerSettings`.
+    """
+
+    max_epochs: int = 100
+    max_steps: int | None = None
+    max_time: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "max_steps", "max_time", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"got {name}={value}; it must be positive")
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that changes apart from weights and moments.
+
+    Attributes:
+        epoch: completed epochs.
+        step: completed updates.
+        seconds: spent in training, over all starts.
+        rows: one row of metrics.csv per epoch.
+        stopped: why the run ended; empty while it has not.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, int | float]] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def best(self) -> dict[str, int | float]:
+        """The row with the lowest validation loss, the first of equals."""
+        return min(self.rows, key=lambda row: row["valid_loss"])
+
+
+class Reporter(Protocol):
+    """Is told how the training goes; shows a progress bar, for example."""
+
+    def on_start(self, progress: Progress, settings: LoopSettings) -> None:
+        """Called once, before the first step."""
+
+    def on_step(self, batch: int, num_batches: int, loss: float) -> None:
+        """Called after each step of an epoch."""
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Called after each epoch, when its files are on the disk."""
+
+
+def out_of_time(progress: Progress, settings: LoopSettings) -> bool:
+    """Whether another epoch as long as those before would exceed `max_time`."""
+    if settings.max_time is None:
+        return False
+    return progress.seconds * (1 + 1 / max(progress.epoch, 1)) > settings.max_time
+
+
+def reason_to_stop(progress: Progress, settings: LoopSettings) -> str:
+    """Name of the setting that ends the run here, or nothing."""
+    if progress.epoch >= settings.max_epochs:
+        return "max_epochs"
+    if settings.max_steps is not None and progress.step >= settings.max_steps:
+        return "max_steps"
+    if settings.patience is not None and progress.epoch - progress.best["epoch"] >= settings.patience:
+        return "patience"
+    return "max_time" if out_of_time(progress, settings) else ""
+
+
+def check_divergence(progress: Progress) -> None:
+    """Raise a DivergenceError if the last epoch lost what the epochs before had learned."""
+    row = progress.rows[-1]
+    if not math.isfinite(row["valid_loss"]):
+        raise DivergenceError(f"epoch {row['epoch']}: the validation loss is {row['valid_loss']}; {ADVICE}")
+    losses = [float(row["train_loss"]) for row in progress.rows]
+    if losses[-1] > max(losses[0], DIVERGENCE_FACTOR * min(losses)):
+        raise DivergenceError(
+            f"epoch {row['epoch']}, step {row['step']}: the training loss is {losses[-1]:.4g}, after {losses[0]:.4g} "
+            f"in the first epoch and {min(losses):.4g} in the best; {ADVICE}"
+        )
