@@ -81,4 +81,6 @@ def forces_and_stress(graph: AtomicGraph, edge_vectors: Tensor, gradient: Tensor
     virial = 0.5 * (edge_vectors[:, :, None] * gradient[:, None, :] + gradient[:, :, None] * edge_vectors[:, None, :])
     systems = graph.system_index[receivers]
     virial = virial.new_zeros(graph.num_systems, 3, 3).index_add(0, systems, virial)  # (systems, 3, 3)
-    return forces, virial / graph.volumes()[:, None, None]
+    volumes = graph.volumes()[:, None, None]
+    # Dividing by a NaN volume would also make its gradient NaN, and through the shared weights that of all systems.
+    return forces, torch.where(volumes.isnan(), torch.nan, virial / volumes.nan_to_num(1.0))
