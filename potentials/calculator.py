@@ -1,0 +1,137 @@
+"""The ASE calculator: a potential on `atoms.calc`."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from sciml.graphs import AtomicGraph, check_structure
+from sciml.neighbors import VerletList
+from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
+from sciml.potentials.interface import Potential
+
+
+class PotentialCalculator(Calculator):
+    """ASE calculator of a potential: energy, free_energy, energies (eV), forces (eV/Å), stress (eV/Å³, Voigt).
+
+    The calculator works on a frozen copy of the potential in evaluation mode, so that a model in training can be tried
+    without being touched; a calculator made before further training keeps the old weights. One calculator serves any
+    number of structures in turn: results are kept until positions, numbers, cell or periodicity change, and the
+    neighbour list of the last structure until an atom has moved by `skin` / 2. It can be copied and pickled.
+
+    Stress is defined for structures that are periodic along all three axes; for others asking for it raises
+    PropertyNotImplementedError.
+
+    Args:
+        potential: the model.
+        device: where it runs, such as "cpu" or "cuda:0".
+        dtype: "float32" or "float64"; None keeps the potential's own. Energies are summed in float64 in any case.
+        skin: Å; neighbours are listed up to cutoff + skin, and listed anew when an atom has moved by skin / 2.
+
+    Raises:
+        ValueError: if the device or dtype cannot be used, and on calculation if the structure is empty, has an element
+            that the potential does not know, a position that is not finite or a periodic axis without a cell vector.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    # A potential sees neither charges nor magnetic moments, so changing them must not cost a calculation.
+    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        skin: float = 0.5,
+    ) -> None:
+        if not isinstance(potential, Potential):
+            raise ValueError(
+                f"got a {type(potential).__name__}, expected a Potential; "
+                "a checkpoint is loaded with PotentialCalculator.from_checkpoint(folder)"
+            )
+        super().__init__()
+        potential = copy.deepcopy(potential).requires_grad_(False).eval()
+        self.potential = potential.to(device=as_device(device), dtype=None if dtype is None else as_dtype(dtype))
+        self.device = torch.device(device)
+        self._neighbors = VerletList(potential.cutoff, skin=skin, device=self.device)
+        self._known = np.zeros(len(chemical_symbols), dtype=bool)
+        self._known[list(potential.species)] = True
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        folder_or_name: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        skin: float = 0.5,
+    ) -> Self:
+        """Load a checkpoint folder, or shipped weights by name.
+
+        Raises:
+            ValueError: if there is no such checkpoint.
+        """
+        return cls(load_potential(folder_or_name), device=device, dtype=dtype, skin=skin)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),  # noqa: ARG002  ASE passes it
+    ) -> None:
+        """Calculate all properties of `atoms` into `self.results`; ASE calls this when a result is missing.
+
+        Raises:
+            ValueError: if the potential cannot be evaluated on this structure.
+            PropertyNotImplementedError: if the stress is asked for and some axis is not periodic.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ValueError("there is no structure to calculate; pass atoms")
+        if "stress" in properties and not atoms.pbc.all():
+            raise PropertyNotImplementedError(
+                f"stress is the derivative by the strain per volume, and a structure with pbc={atoms.pbc.tolist()} has "
+                "no volume; it is available if all three axes are periodic"
+            )
+        self._check(atoms)
+        output = self.potential(self._graph(atoms))
+        energy = output.energy.item()
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": output.energies.cpu().numpy(),
+            "forces": output.forces.cpu().numpy(),
+        }
+        if atoms.pbc.all():
+            self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
+        self.atoms = atoms.copy()
+
+    def _check(self, atoms: Atoms) -> None:
+        check_structure(atoms)
+        known = self._known[atoms.numbers]
+        if not known.all():
+            atom = int(np.flatnonzero(~known)[0])
+            species = ", ".join(chemical_symbols[z] for z in self.potential.species)
+            raise ValueError(f"atom {atom} is {atoms.symbols[atom]}, but this potential only knows {species}")
+
+    def _graph(self, atoms: Atoms) -> AtomicGraph:
+        positions = torch.tensor(atoms.positions, device=self.device)
+        cell, pbc = atoms.cell.array, atoms.pbc
+        edge_index, edge_shifts = self._neighbors.update(positions, cell, pbc)
+        return AtomicGraph(
+            positions=positions,
+            atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=self.device),
+            cell=torch.tensor(cell, device=self.device)[None],
+            pbc=torch.tensor(pbc, device=self.device)[None],
+            edge_index=edge_index,
+            edge_shifts=edge_shifts,
+            num_nodes=len(atoms),
+        )
