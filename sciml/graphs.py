@@ -6,25 +6,29 @@ atom j, where the rows of h are the cell vectors. Every energy below is a functi
     F_i = Σ_{edges into i} ∂E/∂r_ij - Σ_{edges out of i} ∂E/∂r_ij        stress = (1/V) Σ_edges r_ij ⊗ ∂E/∂r_ij .
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from sciml.neighbors import neighbor_list
+from sciml.neighbors import VerletList, are_dependent, neighbor_list
 
 
 class AtomicGraph(Data):
     """One structure, or a batch of them, as a graph.
 
+    `graph.to(device)` moves it and never converts: the geometry stays float64, a model casts the edge vectors, whose
+    rounding is relative to the distance, not positions, whose rounding grows with the size of the structure.
+
     Attributes:
         positions: (atoms, 3), Å, float64 whatever the model's dtype.
         atomic_numbers: (atoms,), int64.
-        cell: (systems, 3, 3), Å, rows are the cell vectors; zero where there is none.
+        cell: (systems, 3, 3), Å, float64, rows are the cell vectors; only those of periodic axes mean anything.
         pbc: (systems, 3), bool.
         edge_index: (2, edges), int64; row 0 sender, row 1 receiver, sorted by receiver.
         edge_shifts: (edges, 3), float64; whole numbers n of the periodic image of the sender.
@@ -60,27 +64,41 @@ class AtomicGraph(Data):
         return vectors + torch.einsum("ea,eab->eb", self.edge_shifts, cells)
 
     def volumes(self) -> Tensor:
-        """Cell volumes, (systems,), Å³; NaN unless all three axes are periodic."""
+        """Cell volumes, (systems,), Å³, positive for either handedness; NaN unless all three axes are periodic."""
         volumes = torch.linalg.det(self.cell).abs()
         return torch.where(self.pbc.all(dim=1), volumes, torch.nan)
 
 
-def graph_from_atoms(atoms: Atoms, cutoff: float) -> AtomicGraph:
-    """Build the graph of `atoms` with every pair of images closer than `cutoff` (Å); labels are not read.
+def graph_from_atoms(atoms: Atoms, cutoff: float, *, neighbors: VerletList | None = None) -> AtomicGraph:
+    """Build the graph of `atoms` with every pair of images closer than `cutoff`; labels are not read.
+
+    The graph shares no memory with `atoms`. Atoms at the same point are joined by an edge of length zero, along which
+    no potential has a force: `AtomicGraph.edge_vectors` shows them.
+
+    Args:
+        atoms: positions in Å anywhere, inside the cell or not.
+        cutoff: Å, strict.
+        neighbors: a list to reuse along a trajectory instead of building a new one; the graph is the same.
 
     Raises:
-        ValueError: if the structure is empty, a position is not finite, or a periodic axis has no cell vector.
+        ValueError: if `check_structure` does, the cutoff is not positive, or `neighbors` has another cutoff.
     """
-    positions = np.asarray(atoms.positions, dtype=np.float64)
-    cell = np.asarray(atoms.cell.array, dtype=np.float64)
-    pbc = np.asarray(atoms.pbc, dtype=bool)
     check_structure(atoms)
-    edge_index, edge_shifts = neighbor_list(positions, cell, pbc, cutoff)
+    positions = np.array(atoms.positions, dtype=np.float64)
+    cell = np.array(atoms.cell.array, dtype=np.float64)
+    pbc = np.array(atoms.pbc, dtype=bool)
+    if neighbors is None:
+        edge_index, edge_shifts = neighbor_list(positions, cell, pbc, cutoff)
+    elif neighbors.cutoff != cutoff:
+        raise ValueError(f"got a neighbour list with the cutoff {neighbors.cutoff} Å for a graph with {cutoff} Å")
+    else:
+        edge_index, edge_shifts = neighbors.update(positions, cell, pbc)
+    device = edge_index.device
     return AtomicGraph(
-        positions=torch.from_numpy(positions.copy()),
-        atomic_numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
-        cell=torch.from_numpy(cell.copy())[None],
-        pbc=torch.from_numpy(pbc.copy())[None],
+        positions=torch.from_numpy(positions).to(device),
+        atomic_numbers=torch.from_numpy(atoms.numbers.astype(np.int64)).to(device),
+        cell=torch.from_numpy(cell)[None].to(device),
+        pbc=torch.from_numpy(pbc)[None].to(device),
         edge_index=edge_index,
         edge_shifts=edge_shifts,
         num_nodes=len(atoms),
@@ -100,15 +118,56 @@ def check_structure(atoms: Atoms) -> None:
         )
     if not np.isfinite(atoms.cell.array).all():
         raise ValueError(f"the cell {atoms.cell.array.tolist()} is not finite")
-    lengths = np.linalg.norm(atoms.cell.array, axis=1)
-    for axis in range(3):
-        if atoms.pbc[axis] and lengths[axis] == 0:
+    for axis in np.flatnonzero(atoms.pbc):
+        if not atoms.cell.array[axis].any():
             raise ValueError(
                 f"axis {axis} ('{'abc'[axis]}') is periodic but its cell vector is zero; "
                 "set atoms.cell, or atoms.pbc to False on this axis"
             )
+    if are_dependent(atoms.cell.array[atoms.pbc]):
+        axes = "".join("abc"[axis] for axis in np.flatnonzero(atoms.pbc))
+        raise ValueError(
+            f"the cell vectors of the periodic axes '{axes}' are linearly dependent, "
+            f"the cell {atoms.cell.array.tolist()} has no volume; set atoms.cell, or atoms.pbc to False on one of them"
+        )
+
+
+def check_species(atomic_numbers: Iterable[int] | Tensor, species: Sequence[int]) -> None:
+    """Raise a ValueError that names the first atom whose element is not among `species` (atomic numbers)."""
+    numbers = torch.as_tensor(atomic_numbers)
+    known = torch.isin(numbers, torch.as_tensor(species, dtype=numbers.dtype, device=numbers.device))
+    if not known.all():
+        atom = int(torch.nonzero(~known)[0])
+        raise ValueError(
+            f"atom {atom} is {_symbol(int(numbers[atom]))}, which this potential does not know; "
+            f"it knows {', '.join(map(_symbol, species))}"
+        )
+
+
+def _symbol(number: int) -> str:
+    return chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"of atomic number {number}"
 
 
 def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
-    """Join graphs into one disconnected graph; atoms and edges keep their order, so edges stay sorted by receiver."""
-    return Batch.from_data_list(list(graphs))
+    """Join graphs into one disconnected graph; atoms and edges keep their order, so edges stay sorted by receiver.
+
+    Args:
+        graphs: single structures, all with the same attributes. A missing label is NaN, not an absent attribute.
+
+    Raises:
+        ValueError: if there is no graph, one is a batch already, or their attributes differ.
+    """
+    graphs = list(graphs)
+    if not graphs:
+        raise ValueError("got no graphs to join; a batch needs at least one")
+    names = set(graphs[0].keys())
+    for index, graph in enumerate(graphs):
+        if "batch" in graph or graph.num_systems != 1:
+            raise ValueError(f"graph {index} is a batch of {graph.num_systems} structures; expected single structures")
+        if set(graph.keys()) != names:
+            different = ", ".join(sorted(names ^ set(graph.keys())))
+            raise ValueError(
+                f"graphs 0 and {index} differ in having {different}; give all graphs of a batch the same labels, "
+                "NaN where one is missing"
+            )
+    return Batch.from_data_list(graphs)

@@ -126,6 +126,14 @@ class VerletList:
         return self.cutoff + farthest < shrinkage * (self.cutoff + self.skin) - 1e-9
 
 
+def are_dependent(vectors: np.ndarray) -> bool:
+    """Whether these up to three cell vectors (vectors, 3) span less than as many dimensions, to one part in 10⁶."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not lengths.all():
+        return True
+    return len(vectors) > 0 and bool(np.linalg.svd(vectors / lengths, compute_uv=False)[-1] < 1e-6)
+
+
 def _checked(
     positions: np.ndarray | Tensor, cell: np.ndarray | Tensor, pbc: np.ndarray | Tensor, cutoff: float
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
@@ -199,8 +207,7 @@ def _enclosed(
     with the empty gaps between them closed to a little more than the cutoff: grids stay small if atoms have flown away.
     """
     lattice = rows[periodic]
-    volumes = np.linalg.svd(lattice / np.linalg.norm(lattice, axis=1, keepdims=True).clip(1e-300), compute_uv=False)
-    if len(lattice) and volumes.min() < 1e-6:
+    if are_dependent(lattice):
         raise ValueError(
             f"got the cell {rows.tolist()}, periodic along {periodic.tolist()}; the cell vectors of the periodic axes "
             "must be linearly independent and not zero: set the cell, or pbc to False"

@@ -35,7 +35,9 @@ def brute_force(positions, cell, pbc, cutoff):
 
 
 def as_list(edge_index, edge_shifts):
-    return [(*map(int, pair), *map(int, n)) for pair, n in zip(edge_index.T.tolist(), edge_shifts.tolist(), strict=True)]
+    return [
+        (*map(int, pair), *map(int, n)) for pair, n in zip(edge_index.T.tolist(), edge_shifts.tolist(), strict=True)
+    ]
 
 
 def assert_well_formed(edge_index, edge_shifts):
@@ -85,7 +87,7 @@ NAMED = {
     "cell but not periodic": ([[0.1, 0, 0], [4.9, 0, 0]], np.eye(3) * 5.0, [False] * 3, 1.0, 0),
     "periodic across the face": ([[0.1, 0, 0], [4.9, 0, 0]], np.eye(3) * 5.0, [True] * 3, 1.0, 2),
     "slab with a zero vector": ([[0.1, 0, 0], [4.9, 0, 9]], np.diag([5.0, 5, 0]), [True, True, False], 5.1, 8),
-    "slab with a vector in its plane": ([[0.1, 0, 0]], [[5.0, 0, 0], [0, 5, 0], [1, 1, 0]], [True, True, False], 5.1, 4),
+    "slab and a vector in its plane": ([[0.1, 0, 0]], [[5.0, 0, 0], [0, 5, 0], [1, 1, 0]], [True, True, False], 5.1, 4),
     "wire along b": ([[0.0, 0, 0]], np.diag([0.0, 2, 0]), [False, True, False], 4.1, 4),
     "left-handed": ([[0.1, 0, 0], [2.0, 1, 3.9]], np.diag([4.0, 4, -4]), [True] * 3, 4.3, None),
     "strongly skewed": ([[0.1, 0, 0], [2.0, 1, 1]], [[3.0, 0, 0], [16, 3, 0], [7, -5, 3]], [True] * 3, 4.3, None),
@@ -230,7 +232,7 @@ def test_verlet_list_rebuilds_exactly_when_it_must():
     for new in (
         (positions[:2], cell, pbc),  # an atom less
         (positions[:2], cell, np.array([True, True, False])),
-        (positions[:2] + [[0, 0, 0], [20, 0, 0]], cell, np.array([True, True, False])),  # one atom wrapped
+        (positions[:2] + np.array([[0, 0, 0], [20, 0, 0]]), cell, np.array([True, True, False])),  # one atom wrapped
         (positions[:2], cell, np.array([True, True, False])),
     ):
         before = verlet.num_builds
@@ -242,7 +244,11 @@ def test_verlet_list_rebuilds_exactly_when_it_must():
 
 
 def test_two_atoms_may_share_the_skin_unevenly():
-    positions, cell, pbc = np.array([[0.0, 0, 0], [3.4, 0, 0], *[[9.0, 3 * k, 0] for k in range(40)]]), np.zeros((3, 3)), PBC[0]
+    positions, cell, pbc = (
+        np.array([[0.0, 0, 0], [3.4, 0, 0], *[[9.0, 3 * k, 0] for k in range(40)]]),
+        np.zeros((3, 3)),
+        PBC[0],
+    )
     verlet = VerletList(3.0, skin=0.5)
     verlet.update(positions, cell, pbc)
     positions[1, 0] -= 0.45  # more than half the skin, but the other one stood still
