@@ -14,14 +14,16 @@ INSTALLED := $(CURDIR)/build/installed
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --prefer-binary
 OFFLINE := --no-deps --no-build-isolation
 
-# One process per core is faster than threads on the small tensors of tests, and its sums are reproducible.
-export OMP_NUM_THREADS := 1
+.PHONY: help demo test lint types doctest wheel clean
 
-.PHONY: demo test lint types doctest wheel clean
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo
 	$(BIN)/sciml demo
 
+# One process per core is faster than threads on the small tensors of tests, and its sums are reproducible.
+test: export OMP_NUM_THREADS = 1
 test: lint types doctest
 	$(BIN)/python -m pytest -n 2
 
