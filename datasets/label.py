@@ -1,0 +1,278 @@
+"""Labelled structures by MD under a reference method, on the processes of a machine or of a Dask cluster."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+from ase import Atoms
+from ase.build import molecule
+from ase.collections import g2
+from ase.io import read
+from ase.io.formats import UnknownFileTypeError
+
+from sciml.datasets.calculators import calculator_factory, single_thread
+from sciml.datasets.walker import LabellingError, Walker, run_walker
+from sciml.potentials.relaxation import relax
+from sciml.potentials.restart import DynamicsState, differing_settings, read_json, replace_json
+
+__all__ = ["LabellingError", "Sampling", "label", "load_structure"]
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which structures to sample. The frames follow from these settings and the structure.
+
+    Attributes:
+        temperatures: K; each has its own walkers.
+        frames: frames per temperature, shared among its walkers.
+        walkers: independent trajectories per temperature.
+        stride: steps between two frames.
+        timestep: fs.
+        friction: 1/fs, of the Langevin thermostat.
+        equilibration_steps: steps before sampling.
+        seed: of all random numbers; walker i draws from the generator seeded with (seed, i).
+        relax: whether to relax the positions first.
+        calculator: reference method: tblite (GFN2-xTB), emt, lj, or an import path such as package.module:Class.
+        calculator_arguments: its keyword arguments, such as charge or method for tblite.
+    """
+
+    temperatures: list[float] = field(default_factory=lambda: [300.0])
+    frames: int = 100
+    walkers: int = 1
+    stride: int = 40
+    timestep: float = 0.5
+    friction: float = 0.01
+    equilibration_steps: int = 1000
+    seed: int = 0
+    relax: bool = True
+    calculator: str = "tblite"
+    calculator_arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or not all(temperature > 0 for temperature in self.temperatures):
+            raise ValueError(f"temperatures must be positive, got {self.temperatures}")
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(f"a temperature is there twice in {self.temperatures}; use walkers for more trajectories")
+        for name in ("frames", "walkers", "stride", "timestep", "friction"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.equilibration_steps < 0 or self.seed < 0:
+            raise ValueError(
+                f"equilibration_steps={self.equilibration_steps} and seed={self.seed} must not be negative"
+            )
+        if self.walkers > self.frames:
+            raise ValueError(f"{self.walkers} walkers cannot share {self.frames} frames; ask for fewer walkers")
+
+    def plan(self) -> list[Walker]:
+        """The walkers, temperature by temperature."""
+        share, rest = divmod(self.frames, self.walkers)
+        return [
+            Walker(
+                index=number * self.walkers + replica,
+                temperature=float(temperature),
+                frames=share + (replica < rest),
+                seed=self.seed,
+                stride=self.stride,
+                timestep=self.timestep,
+                friction=self.friction,
+                equilibration_steps=self.equilibration_steps,
+                calculator=self.calculator,
+                calculator_arguments=self.calculator_arguments,
+            )
+            for number, temperature in enumerate(self.temperatures)
+            for replica in range(self.walkers)
+        ]
+
+
+def load_structure(name: str) -> Atoms:
+    """The last structure of a file that `ase.io.read` knows, or a molecule that `ase.build.molecule` knows.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if Path(name).is_file():
+        try:
+            return read(name, index=-1)
+        except (UnknownFileTypeError, StopIteration, IndexError) as error:
+            raise ValueError(f"{name} cannot be read as a structure: {error}") from error
+    try:
+        return molecule(name)
+    except KeyError:
+        raise ValueError(
+            f"{name!r} is neither a file nor a molecule that ASE knows, such as {', '.join(sorted(g2.names)[:3])} or "
+            "CH3CH2OH"
+        ) from None
+
+
+def label(
+    structure: Atoms,
+    output: str | Path,
+    *,
+    sampling: Sampling,
+    processes: int = 1,
+    dask: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Sample `structure` and write the labelled frames as extended XYZ to `output`.
+
+    Beside it stand `output`.json with the settings and, until all frames are there, `output`.parts/ with a file of
+    frames and a state per walker. The same call continues what a killed one left, and the frames are the same as
+    without the interruption.
+
+    Args:
+        structure: where all walkers start.
+        output: extended XYZ file with energy (eV), forces (eV/Å), for periodic structures stress (eV/Å³), and the keys
+            config_type, temperature, seed, walker, step and time.
+        sampling: what to sample.
+        processes: walkers at a time on this machine.
+        dask: address of a Dask scheduler, or "local" for one started here with `processes` workers. Its workers must
+            see the folder of `output`.
+        on_progress: called every 0.2 s with the frames written and to write.
+
+    Returns:
+        False if `output` was complete already, and nothing was done.
+
+    Raises:
+        ValueError: if `output` was made with other settings, or not by this function.
+        LabellingError: if the calculator fails or a walker blows up.
+    """
+    output = Path(output)
+    parts = output.with_name(output.name + ".parts")
+    settings_path = output.with_name(output.name + ".json")
+    walkers = sampling.plan()
+    calculator_factory(sampling.calculator, sampling.calculator_arguments)()  # complain now, not in a worker
+    settings = {"structure": _describe(structure), **asdict(sampling)}
+    saved = read_json(settings_path)
+    if saved is not None and (differing := differing_settings(saved, settings)):
+        raise ValueError(
+            f"{output} was begun with other settings:\n  " + "\n  ".join(differing) + "\n"
+            f"give the same settings to continue, choose another output, or delete {settings_path.name}, {parts.name} "
+            f"and {output.name}"
+        )
+    if saved is None and (output.exists() or parts.exists()):
+        raise ValueError(f"{output if output.exists() else parts} exists, but not its settings {settings_path.name}")
+    if saved is not None and output.exists():
+        shutil.rmtree(parts, ignore_errors=True)
+        return False
+    parts.mkdir(parents=True, exist_ok=True)
+    replace_json(settings_path, settings)
+
+    total = sum(walker.frames for walker in walkers)
+    progress = (lambda: on_progress(_frames_written(walkers, parts), total)) if on_progress else None
+    with _backend(processes, dask) as parallel, _polling(progress):
+        owner = None if dask else os.getpid()
+        parallel([joblib.delayed(_relaxed_start)(structure, sampling, parts / "start.json")])
+        parallel(joblib.delayed(_run_from_start)(walker, structure, parts.resolve(), owner=owner) for walker in walkers)
+    _merge([walker.files(parts)[0] for walker in walkers], output)
+    shutil.rmtree(parts, ignore_errors=True)
+    return True
+
+
+def _relaxed_start(structure: Atoms, sampling: Sampling, path: Path) -> None:
+    """Relax once for all walkers, and keep the positions to the last bit."""
+    if path.exists():
+        return
+    start = structure.copy()
+    if sampling.relax:
+        with single_thread():
+            start.calc = calculator_factory(sampling.calculator, sampling.calculator_arguments)()
+            result = relax(start, fmax=0.05)
+        if not result.converged:
+            raise LabellingError(
+                f"the relaxation did not converge in {result.steps} steps (largest force {result.max_force:.2f} eV/Å); "
+                "start from a better structure or set relax to false"
+            )
+        start = result.atoms
+    replace_json(path, {"positions": start.positions.tolist()})
+
+
+def _run_from_start(walker: Walker, structure: Atoms, parts: Path, *, owner: int | None) -> None:
+    start = structure.copy()
+    start.positions[:] = (read_json(parts / "start.json") or {})["positions"]
+    run_walker(walker, start, parts, owner=owner)
+
+
+@contextmanager
+def _backend(processes: int, dask: str | None) -> Iterator[joblib.Parallel]:
+    """A joblib.Parallel over processes of this machine or over a Dask cluster."""
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
+    if dask is None:
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            yield joblib.Parallel(n_jobs=processes, batch_size=1)
+        return
+    try:
+        from dask.distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ValueError("dask is not installed; pip install sciml-suite[dask]") from error
+    if dask == "local":
+        target: Any = LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
+    elif "://" in dask:
+        target = dask
+    else:
+        raise ValueError(f"dask must be local or an address such as tcp://host:8786, got {dask!r}")
+    try:
+        with Client(target, timeout="20s"), joblib.parallel_config(backend="dask"):
+            yield joblib.Parallel(batch_size=1)
+    except OSError as error:
+        raise ValueError(f"no Dask scheduler answers at {dask!r}: {error}") from error
+    finally:
+        if dask == "local":
+            target.close()
+
+
+@contextmanager
+def _polling(action: Callable[[], None] | None) -> Iterator[None]:
+    """Call `action` every POLL_SECONDS and once at the end; the state files are what all kinds of workers share."""
+    if action is None:
+        yield
+        return
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
+            action()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        action()
+
+
+def _frames_written(walkers: list[Walker], parts: Path) -> int:
+    states = (DynamicsState.load(walker.files(parts)[1]) for walker in walkers)
+    return sum(state.frames for state in states if state is not None)
+
+
+def _merge(paths: list[Path], output: Path) -> None:
+    """Join the parts in the order of the walkers; the output appears whole or not at all."""
+    temporary = output.with_name(f".tmp-{output.name}")
+    with temporary.open("wb") as merged:
+        for path in paths:
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, merged)
+        merged.flush()
+        os.fsync(merged.fileno())
+    os.replace(temporary, output)
+
+
+def _describe(structure: Atoms) -> Mapping[str, Any]:
+    """The structure as it is compared when a run is continued."""
+    return {
+        "numbers": structure.numbers.tolist(),
+        "positions": structure.positions.tolist(),
+        "cell": structure.cell.array.tolist(),
+        "pbc": structure.pbc.tolist(),
+    }
