@@ -48,6 +48,8 @@ class Config:
     temperatures: list[float] = field(default_factory=lambda: [300.0])
     repeat: tuple[int, int, int] | None = None
     output: str | None = None
+    init_from: str | None = None
+    index: str = ":"
     model: dict[str, Any] = field(default_factory=dict)
     keys: Keys = field(default_factory=Keys)
 
@@ -169,6 +171,16 @@ def test_negative_numbers_in_a_list(job):
     assert config_of(job, "--data", "a", "--temperatures", "-1.5", "-2").temperatures == [-1.5, -2.0]
 
 
+def test_dashes_count_as_underscores(job):
+    config = config_of(job, "--data", "a", "--init-from", "runs/my-run", "--model.num-layers", "2")
+    assert config.init_from == "runs/my-run"
+    assert config.model == {"num_layers": 2}
+
+
+def test_a_value_may_start_with_a_dash(job):
+    assert config_of(job, "--data", "a", "--index", "-5:").index == "-5:"
+
+
 @pytest.fixture
 def yaml(tmp_path):
     path = tmp_path / "fake.yaml"
@@ -218,9 +230,9 @@ def test_printed_configuration_can_be_read_again(job, yaml, tmp_path, capsys):
     [
         ([], "data"),
         (["--data"], "expected one argument"),
-        (["--data", "a", "--stpes", "3"], "unknown flag --stpes; did you mean steps?"),
+        (["--data", "a", "--stpes", "3"], "unknown flag --stpes; did you mean --steps?"),
         (["--data", "a", "--keys.enrgy", "3"], "unknown flag --keys.enrgy"),
-        (["--data", "a", "--steps", "three"], "three"),
+        (["--data", "a", "--steps", "three"], "error: steps: Expected a int. Got value: three"),
         (["--data", "a", "--steps", "0"], "got steps=0; at least one is needed"),
         (["--data", "a", "--device", "tpu"], "tpu"),
         (["--data", "a", "--temperatures", "warm"], "warm"),

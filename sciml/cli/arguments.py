@@ -16,8 +16,8 @@ from jsonargparse import ArgumentParser
 def parse_config(config_class: type, arguments: Sequence[str], *, program: str, description: str) -> Any:
     """Build `config_class` from `--config FILE.yaml` and flags; of two that name the same field the later one counts.
 
-    A field of type list takes its values side by side (`--temperatures 300 500`) as well as in YAML (`[300, 500]`), and
-    the entries of a dict are flags of their own (`--model.channels 64`).
+    A field of type list takes its values side by side (`--temperatures 300 500`) as well as in YAML (`[300, 500]`), the
+    entries of a dict are flags of their own (`--model.channels 64`), and dashes in flags count as underscores.
 
     Raises:
         ValueError: if a flag or key is unknown or missing, or a value has the wrong type.
@@ -27,37 +27,39 @@ def parse_config(config_class: type, arguments: Sequence[str], *, program: str, 
     parser.add_class_arguments(config_class)
     names = [field.name for field in dataclasses.fields(config_class)]
     try:
-        namespace = parser.instantiate(parser.parse_args(join_lists(arguments, config_class)))
+        namespace = parser.instantiate(parser.parse_args(spell_out(arguments, config_class)))
     except argparse.ArgumentError as error:
         raise ValueError(f"{explain(str(error), names)}\n`{program} --help` lists the flags") from None
     return config_class(**{name: namespace[name] for name in names})
 
 
-def join_lists(arguments: Sequence[str], config_class: type) -> list[str]:
-    """Write `--flag a b` as `--flag=["a","b"]` wherever the field `flag` of `config_class` is a list or a tuple."""
-    elements = {
-        f"--{name}": element
-        for name, hint in typing.get_type_hints(config_class).items()
-        if (element := element_type(hint)) is not None
-    }
-    joined: list[str] = []
-    position = 0
-    while position < len(arguments):
-        flag, equals, value = arguments[position].partition("=")
-        position += 1
-        if flag not in elements:
-            joined.append(flag + equals + value)
+def spell_out(arguments: Sequence[str], config_class: type) -> list[str]:
+    """Write flags as the parser takes them: `--init-from a` as `--init_from=a`, `--data a b` as `--data=["a","b"]`."""
+    hints = {"config": str, **typing.get_type_hints(config_class)}
+    spelled: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        flag, equals, value = argument.removeprefix("--").partition("=")
+        flag = flag.replace("-", "_")
+        if not argument.startswith("--") or flag.partition(".")[0].removesuffix("+") not in hints:
+            spelled.append(argument)
             continue
+        element = element_type(hints.get(flag))
         values = [value] if equals else []
-        while not equals and position < len(arguments) and not arguments[position].startswith("--"):
-            values.append(arguments[position])
-            position += 1
-        if not values or (len(values) == 1 and (values[0].startswith("[") or values[0] == "null")):
-            joined += [flag, *values]
-        else:
-            items = [item if is_number(item) and elements[flag] is not str else json.dumps(item) for item in values]
-            joined.append(f"{flag}=[{','.join(items)}]")
-    return joined
+        while rest and not equals and is_value(rest[0]) and (element is not None or not values):
+            values.append(rest.pop(0))
+        if element is not None and values:
+            values = [as_list(values, element)]
+        spelled.append("=".join([f"--{flag}", *values]))
+    return spelled
+
+
+def as_list(values: Sequence[str], element: Any) -> str:
+    """One YAML list of the values, unless the only value is a list already, or null."""
+    if len(values) == 1 and (values[0].startswith("[") or values[0] == "null"):
+        return values[0]
+    return f"[{','.join(value if is_number(value) and element is not str else json.dumps(value) for value in values)}]"
 
 
 def element_type(hint: Any) -> Any | None:
@@ -67,6 +69,11 @@ def element_type(hint: Any) -> Any | None:
         members = [member for member in arguments if member is not type(None)]
         return element_type(members[0]) if len(members) == 1 else None
     return arguments[0] if isinstance(origin, type) and issubclass(origin, list | tuple) and arguments else None
+
+
+def is_value(text: str) -> bool:
+    """Whether `text` belongs to the flag before it; what starts with one dash does: -1.5, or the slice -5:."""
+    return not text.startswith("--") and text != "-h"
 
 
 def is_number(text: str) -> bool:
@@ -79,16 +86,17 @@ def is_number(text: str) -> bool:
 
 
 def explain(message: str, names: Iterable[str]) -> str:
-    """Name the flag or key that was probably meant where the parser complains about an unknown one."""
-    unknown = re.search(r"unrecognized arguments: --([\w.-]+)|Option '([\w-]+)' is not accepted", message)
-    if unknown is None:
-        return message.replace('Parser key "config": File does not exist', "no such file")
-    word = unknown[1] or unknown[2]
-    kind = f"unknown flag --{word}" if unknown[1] else f"unknown key {word!r} in the configuration file"
-    return kind + did_you_mean(word.replace("-", "_"), names)
+    """Put a complaint of the parser into the user's words, with the name that was probably meant."""
+    if unknown := re.search(r"unrecognized arguments: --([\w.-]+)", message):
+        return f"unknown flag --{unknown[1]}{did_you_mean(unknown[1].replace('-', '_'), names, prefix='--')}"
+    if unknown := re.search(r"Option '([\w.-]+)' is not accepted", message):
+        return f"unknown key {unknown[1]!r} in the configuration file{did_you_mean(unknown[1], names)}"
+    message = message.replace('Parser key "config": File does not exist', "no such file")
+    message = re.sub(r'Parser key "([\w.]+)":\s*', r"\1: ", message)
+    return re.sub(r"<class '(\w+)'>", r"\1", message)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
     """`; did you mean ...?` with the nearest of the known words, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
