@@ -70,6 +70,17 @@ def test_no_module_lies_in_a_folder_without_an_init():
     assert stray == []
 
 
+def test_sciml_offers_every_part_lazily():
+    import sciml
+
+    modules = {path.stem for path in (ROOT / "sciml").glob("*.py")} - {"__init__"}
+    folders = {name.split(".")[1] for name in package_folders() if name.count(".") == 1}
+    assert set(sciml._PARTS) == modules | folders
+    assert set(sciml._PARTS) <= set(dir(sciml))
+    with pytest.raises(AttributeError, match="has no attribute 'potential'"):
+        sciml.potential  # noqa: B018
+
+
 # --- import directions ------------------------------------------------------------------------------------------------
 
 
