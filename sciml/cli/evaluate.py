@@ -1,0 +1,117 @@
+"""`sciml evaluate`: errors of a checkpoint on labelled structures, as a table, JSON and parity plots."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from sciml.datasets.keys import LabelKeys
+from sciml.datasets.structures import labelled_graph, read_structures
+from sciml.environment import describe_environment, sha256
+from sciml.potentials.checkpoint import checkpoint_folder, load_potential, potential_dtype
+from sciml.potentials.evaluation import ErrorSummary, EvaluationResult, evaluate
+from sciml.potentials.parity_plot import save_parity_plot
+from sciml.training.checkpoints import atomic_write
+
+_TITLES = {
+    "energy": ("energy", "meV"),
+    "energy_per_atom": ("energy/atom", "meV"),
+    "forces": ("forces", "meV/Å"),
+    "stress": ("stress", "meV/Å³"),
+}
+
+
+@dataclass
+class Config:
+    """Evaluate a checkpoint on labelled structures.
+
+    Attributes:
+        checkpoint: a checkpoint folder, such as runs/ethanol/best, or the name of shipped weights.
+        data: files with labelled structures, in any format that ase.io reads; patterns are expanded.
+        output: folder for evaluation.json and parity.png.
+        keys: names of the labels in the files.
+        index: frames to read of each file, in Python's slice notation.
+        device: where the potential runs: cpu, cuda, cuda:1.
+        dtype: float32 or float64; by default that of the checkpoint.
+        max_atoms: atoms in a batch, at most.
+    """
+
+    checkpoint: str
+    data: list[str]
+    output: str = "evaluation"
+    keys: LabelKeys = field(default_factory=LabelKeys)
+    index: str = ":"
+    device: str = "cpu"
+    dtype: str | None = None
+    max_atoms: int = 2048
+
+
+def run(config: Config) -> None:
+    """Evaluate, print the tables, and write evaluation.json and parity.png to the output folder."""
+    console = Console()
+    folder = checkpoint_folder(config.checkpoint)
+    potential = load_potential(folder, device=config.device, dtype=config.dtype)
+    structures = read_structures(config.data, keys=config.keys, index=config.index)
+    with Progress(console=console, transient=True) as progress:
+        graphs = [
+            labelled_graph(structure, potential.cutoff)
+            for structure in progress.track(structures, description="neighbour lists")
+        ]
+        task = progress.add_task("predictions", total=len(graphs))
+        result = evaluate(
+            potential,
+            graphs,
+            config_types=[structure.config_type for structure in structures],
+            max_atoms=config.max_atoms,
+            device=config.device,
+            progress=lambda count: progress.advance(task, count),
+        )
+    files = dict.fromkeys(structure.origin.rsplit(", frame", 1)[0] for structure in structures)
+    report = {
+        "checkpoint": {"folder": str(folder), "sha256": sha256(folder / "model.safetensors")},
+        "dtype": str(potential_dtype(potential)).removeprefix("torch."),
+        "device": config.device,
+        "data": [{"file": file, "sha256": sha256(file)} for file in files],
+        "index": config.index,
+        "keys": asdict(config.keys),
+        **result.to_dict(),
+        **describe_environment(),
+    }
+    output = Path(config.output)
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    atomic_write(output / "evaluation.json", lambda path: path.write_text(text, encoding="utf-8"))
+    atomic_write(output / "parity.png", lambda path: save_parity_plot(result, path))
+    console.print(error_table(result))
+    console.print(f"written: {output / 'evaluation.json'}, {output / 'parity.png'}", highlight=False)
+
+
+def error_table(result: EvaluationResult) -> Table:
+    """MAE and RMSE of each property: of all structures, of each config_type and (forces) of each element."""
+    table = Table(title=f"{result.num_structures} structures, {result.num_atoms} atoms")
+    table.add_column("")
+    for name in result.comparisons:
+        for error in ("MAE", "RMSE"):
+            table.add_column(f"{_TITLES[name][0]}\n{error} ({_TITLES[name][1]})", justify="right")
+    table.add_row("all", *_cells(result, result.overall), style="bold", end_section=True)
+    groups = result.by_config_type
+    if len(groups) > 1:
+        for group, errors in groups.items():
+            table.add_row(escape(group), *_cells(result, errors))
+        table.add_section()
+    for symbol, errors in result.forces_by_element.items():
+        table.add_row(f"forces on {symbol}", *_cells(result, {"forces": errors}))
+    return table
+
+
+def _cells(result: EvaluationResult, errors: Mapping[str, ErrorSummary]) -> list[str]:
+    """MAE and RMSE of each property in 1/1000 of its unit, empty where there is none."""
+    cells = []
+    for name in result.comparisons:
+        summary = errors.get(name)
+        cells += ["", ""] if summary is None else [f"{1e3 * summary.mae:.4g}", f"{1e3 * summary.rmse:.4g}"]
+    return cells
