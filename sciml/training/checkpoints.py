@@ -10,7 +10,7 @@ import torch
 FORMAT_VERSION = 1
 
 
-def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Replace the file `path` by what `write` writes, so that a crash leaves the old file or the new one, never a part.
 
     `write` gets a temporary file in the same folder with the same suffix; it is flushed to the disk and then renamed,

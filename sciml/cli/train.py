@@ -1,0 +1,293 @@
+"""`sciml train`: from labelled structures to a trained potential in a run folder."""
+
+import dataclasses
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from ase.data import chemical_symbols
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from sciml.cli.train_display import Logs, ProgressBar, summary
+from sciml.cli.train_setup import digest, loss_terms, prepare
+from sciml.datasets import (
+    LabelKeys,
+    LabelledStructure,
+    labelled_graph,
+    read_structures,
+    split_structures,
+)
+from sciml.graphs import AtomicGraph, collate
+from sciml.potentials.checkpoint import read_config, save_potential
+from sciml.potentials.interface import Potential
+from sciml.training.batching import GraphBatchSampler
+from sciml.training.checkpoints import atomic_write
+from sciml.training.loading import Loader
+from sciml.training.loop import fit
+from sciml.training.losses import LossTerm, PotentialObjective
+from sciml.training.optimizers import OptimizerSettings
+from sciml.training.progress import LoopSettings
+
+logger = logging.getLogger("sciml.train")
+
+# Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
+FREE_SETTINGS = ("train", "valid", "index", "output", "max_time", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Terms of the loss; a term whose label the training data do not have is left out.
+
+    Attributes:
+        energy: of the energy per atom, eV/atom.
+        forces: of the forces, eV/Å.
+        stress: of the stress, eV/Å³.
+    """
+
+    energy: LossTerm = field(default_factory=lambda: LossTerm(weight=1.0, kind="mae"))
+    forces: LossTerm = field(default_factory=lambda: LossTerm(weight=10.0, kind="norm"))
+    stress: LossTerm = field(default_factory=lambda: LossTerm(weight=100.0, kind="mae"))
+
+
+@dataclass
+class Config:
+    """Train a potential on labelled structures; the same command continues a run that was killed.
+
+    Attributes:
+        train: files of labelled structures, anything that ase.io reads; patterns such as "data/*.xyz" too.
+        output: run folder: config.yaml, metrics.csv, learning_curve.png, train.log, best/ and last/.
+        valid: files of validation structures; without them a part of `train` is held out.
+        valid_fraction: share of `train` that is held out if there is no `valid`.
+        index: frames to read of each file, in Python's slice notation.
+        keys: names of the labels in the files.
+        reference_energies: energy of each element that is subtracted: isolated (from isolated atoms among the
+            structures), fit (least squares), auto (isolated if there are all, else fit; with `init_from`, those of the
+            checkpoint), or a mapping such as {H: -13.6, O: -432.1} in eV.
+        model: name and arguments of the model. Species, reference energies, the average number of neighbours and the
+            energy scale come from the training data unless they are given.
+        init_from: checkpoint folder whose weights are the starting point (fine-tuning).
+        loss: weight and kind of each term of the loss.
+        optimizer: learning rate, its schedule, weight decay, clipping and weight averaging.
+        batch_size: structures per batch, over all processes.
+        max_atoms: fewer structures per batch if they would have more atoms than this.
+        max_edges: fewer structures per batch if they would have more edges (pairs within the cutoff) than this.
+        max_epochs: passes over the training data; the learning rate falls over this length.
+        max_steps: stop after this many updates, and let the learning rate fall over them if that is sooner.
+        max_time: stop before the epoch that would exceed this many seconds of training in all.
+        patience: stop after this many epochs without a better validation loss.
+        dtype: of the weights; energies are summed in float64 in any case.
+        device: auto (a GPU if there is one), cpu, cuda or cuda:1.
+        seed: of initial weights, split and order of the batches.
+        threads: of torch on the CPU; results are bitwise reproducible for a given number.
+    """
+
+    train: list[str]
+    output: str
+    valid: list[str] | None = None
+    valid_fraction: float = 0.1
+    index: str = ":"
+    keys: LabelKeys = field(default_factory=LabelKeys)
+    reference_energies: str | dict[str, float] = "auto"
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "facet"})
+    init_from: str | None = None
+    loss: Loss = field(default_factory=Loss)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    batch_size: int = 8
+    max_atoms: int | None = None
+    max_edges: int | None = None
+    max_epochs: int = 100
+    max_steps: int | None = None
+    max_time: float | None = None
+    patience: int | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "auto"
+    seed: int = 0
+    threads: int | None = None
+
+
+def run(config: Config) -> None:
+    """Train, or continue, the run that `config` describes.
+
+    Raises:
+        ValueError: if the configuration, the data or the run folder do not fit together, or the training diverges.
+    """
+    settings = LoopSettings(
+        max_epochs=config.max_epochs,
+        max_steps=config.max_steps,
+        max_time=config.max_time,
+        patience=config.patience,
+        seed=config.seed,
+        optimizer=config.optimizer,
+    )
+    if config.threads is not None:
+        if config.threads < 1:
+            raise ValueError(f"got threads={config.threads}; it must be at least 1")
+        torch.set_num_threads(config.threads)
+    fabric = launch(config.device)
+    folder = Path(config.output)
+    console = Console(quiet=not fabric.is_global_zero)
+    with Logs(folder, console, to_file=fabric.is_global_zero):
+        train(config, settings, fabric, folder, console)
+
+
+def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, console: Console) -> None:
+    """Prepare data and model, fit, and say what came out."""
+    with console.status("reading structures"):
+        structures, train_set, valid_set = read_data(config)
+    torch.manual_seed(config.seed)
+    potential, graphs = prepare(
+        structures,
+        train_set,
+        model=config.model,
+        energies=config.reference_energies,
+        init_from=config.init_from,
+        seed=config.seed,
+    )
+    valid_graphs = [labelled_graph(structure, potential.cutoff) for structure in valid_set]
+    potential.to(device=fabric.device, dtype=getattr(torch, config.dtype))
+    terms = {"energy_per_atom": config.loss.energy, "forces": config.loss.forces, "stress": config.loss.stress}
+    objective = PotentialObjective(loss_terms(terms, graphs, valid_graphs))
+    loaders = [
+        make_loader(config, *part, fabric=fabric, shuffle=shuffle)
+        for part, shuffle in (((graphs, train_set), True), ((valid_graphs, valid_set), False))
+    ]
+    name = config.model.get("name", "facet") if config.init_from is None else read_config(config.init_from)["model"]
+    num_weights = sum(parameter.numel() for parameter in potential.parameters())
+    symbols = " ".join(chemical_symbols[number] for number in potential.species)
+    about = f"{name} ({num_weights} weights, {symbols}) on {len(graphs)} structures, {len(valid_graphs)} for validation"
+    logger.info("%s; %s, %d process(es), torch %s", about, fabric.device, fabric.world_size, torch.__version__)
+    console.print(f"[bold]{about}[/bold]")
+
+    if fabric.is_global_zero and not (folder / "last" / "training_state.pt").exists():
+        text = yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+        atomic_write(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+    fingerprint = {
+        **{name: value for name, value in flatten(plain(dataclasses.asdict(config))).items() if is_binding(name)},
+        "potential": json.dumps(potential.config, sort_keys=True),
+        "training data": digest(graphs),
+        "validation data": digest(valid_graphs),
+    }
+    with ProgressBar(console) as reporter:
+        progress = fit(
+            potential,
+            objective,
+            train=loaders[0],
+            valid=loaders[1],
+            fabric=fabric,
+            folder=folder,
+            settings=settings,
+            save=save,
+            fingerprint=fingerprint,
+            reporter=reporter if fabric.is_global_zero else None,
+        )
+    console.print(summary(progress, objective, folder))
+
+
+def launch(device: str) -> Fabric:
+    """The processes: one, or those that torchrun started, each on its device.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ValueError(f"got the device {device!r}; expected auto, cpu, cuda or cuda:1")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"got the device {device!r}, but torch {torch.__version__} finds no CUDA device here")
+    if number and world > 1:
+        raise ValueError(f"got the device {device!r} with {world} processes; give 'cuda', each takes one of its own")
+    fabric = Fabric(
+        accelerator=kind,
+        devices=[int(number)] if number and kind == "cuda" else local,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+    )
+    fabric.launch()
+    return fabric
+
+
+def read_data(config: Config) -> tuple[list[LabelledStructure], list[LabelledStructure], list[LabelledStructure]]:
+    """All structures, those to train on and those to validate with; isolated atoms are in the first only."""
+    structures = read_structures(config.train, keys=config.keys, index=config.index)
+    if config.valid is None:
+        train_set, valid_set = split_structures(structures, validation_fraction=config.valid_fraction, seed=config.seed)
+        return structures, train_set, valid_set
+    valid = read_structures(config.valid, keys=config.keys, index=config.index)
+    parts = [[structure for structure in part if not structure.is_isolated_atom] for part in (structures, valid)]
+    for part, files in zip(parts, (config.train, config.valid), strict=True):
+        if not part:
+            raise ValueError(f"{', '.join(files)} holds no structure but isolated atoms; there is nothing to learn")
+    return structures, parts[0], parts[1]
+
+
+def make_loader(
+    config: Config,
+    graphs: Sequence[AtomicGraph],
+    structures: Sequence[LabelledStructure],
+    *,
+    fabric: Fabric,
+    shuffle: bool,
+) -> Loader:
+    """Batches of this process."""
+    sampler = GraphBatchSampler(
+        [graph.num_nodes for graph in graphs],
+        [graph.edge_index.shape[1] for graph in graphs],
+        batch_size=config.batch_size,
+        max_atoms=config.max_atoms,
+        max_edges=config.max_edges,
+        shuffle=shuffle,
+        seed=config.seed,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+    def describe(index: int) -> str:
+        s = structures[index]
+        force = np.nanmax(np.abs(s.forces), initial=0.0)
+        size = f"{len(s.atoms)} atoms {s.atoms.get_chemical_formula()}"
+        return (
+            f"{s.origin} ({s.config_type}, {size}, energy {s.energy:.6g} eV, largest force component {force:.4g} eV/Å)"
+        )
+
+    return Loader(graphs, sampler, collate=collate, device=fabric.device, describe=describe)
+
+
+def save(model: torch.nn.Module, folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint folder; metrics without a value (no labels) are left out."""
+    assert isinstance(model, Potential)
+    save_potential(model, folder, metadata={key: value for key, value in metadata.items() if math.isfinite(value)})
+
+
+def is_binding(name: str) -> bool:
+    """Whether a setting changes what a run computes."""
+    return name.split(".")[0] not in FREE_SETTINGS
+
+
+def plain(value: Any) -> Any:
+    """Nested containers as dicts and lists, which YAML writes without tags."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,100 @@
+"""What `sciml train` shows: a progress bar, a log file and a table at the end."""
+
+import logging
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sciml.training.losses import PotentialObjective
+from sciml.training.progress import LoopSettings
+from sciml.training.progress import Progress as RunProgress
+
+logger = logging.getLogger("sciml.train")
+
+
+def summary(progress: RunProgress, objective: PotentialObjective, folder: Path) -> Table:
+    """Table of the best epoch's validation errors."""
+    best = progress.best
+    title = f"{folder / 'best'}: epoch {best['epoch']} of {progress.epoch} (stopped by {progress.stopped})"
+    table = Table(title=title, title_justify="left")
+    for column in ("validation", "MAE", "RMSE", "unit"):
+        table.add_column(column, justify="left" if column in ("validation", "unit") else "right")
+    for target, unit in zip(objective.targets, objective.units, strict=True):
+        values = [f"{1e3 * best[f'valid_{target}_{error}']:.3f}" for error in ("mae", "rmse")]
+        table.add_row(target.replace("_", " "), *values, f"m{unit}")
+    return table
+
+
+class ProgressBar:
+    """Shows epoch, loss and validation errors on the console; times go to the log."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        self.bar = Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)
+        self.errors = ""
+
+    def __enter__(self) -> "ProgressBar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def on_start(self, progress: RunProgress, settings: LoopSettings) -> None:
+        """Set the bar up."""
+        self.epoch, self.started = progress.epoch, time.monotonic()
+        self.task = self.bar.add_task("", total=settings.max_epochs, completed=progress.epoch)
+        if progress.epoch:
+            self.bar.console.print(f"continuing after epoch {progress.epoch}")
+
+    def on_step(self, batch: int, num_batches: int, loss: float) -> None:
+        """Show the loss."""
+        text = f"batch {batch}/{num_batches}, loss {loss:.4g}{self.errors}"
+        self.bar.update(self.task, description=text)
+
+    def on_epoch(self, progress: RunProgress) -> None:
+        """Advance the bar, and log the metrics with the time they took."""
+        row = progress.rows[-1]
+        names = [name for name in row if name.startswith("valid_") and name.endswith("_mae")]
+        units = {"forces": "meV/Å", "energy_per_atom": "meV/atom"}
+        shown = ((name.removeprefix("valid_").removesuffix("_mae"), 1e3 * row[name]) for name in names)
+        self.errors = "".join(f", {name} {value:.1f} {units[name]}" for name, value in shown if name in units)
+        self.bar.update(self.task, completed=progress.epoch)
+        now = time.monotonic()
+        values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name not in ("epoch", "step"))
+        logger.info("epoch %d, step %d, %.2f s: %s", row["epoch"], row["step"], now - self.started, values)
+        self.started = now
+
+
+class Logs:
+    """Sends the package's log to train.log, and its warnings to the console, while a run lasts."""
+
+    def __init__(self, folder: Path, console: Console, *, to_file: bool) -> None:
+        self.logger = logging.getLogger("sciml")
+        self.handlers: list[logging.Handler] = [
+            RichHandler(console=console, level=logging.WARNING, show_path=False, show_time=False)
+        ]
+        if to_file:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            self.handlers.append(file)
+
+    def __enter__(self) -> None:
+        self.level = self.logger.level
+        self.logger.setLevel(logging.INFO)
+        for handler in self.handlers:
+            self.logger.addHandler(handler)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ValueError):
+            # The dispatcher shows it on the console; the log keeps it too.
+            self.logger.handle(self.logger.makeRecord("sciml.train", logging.ERROR, "", 0, str(error), (), None))
+        for handler in self.handlers:
+            self.logger.removeHandler(handler)
+            handler.close()
+        self.logger.setLevel(self.level)

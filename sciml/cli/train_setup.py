@@ -1,0 +1,169 @@
+"""What `sciml train` makes of the structures before the first step: the potential, its statistics, the loss."""
+
+import hashlib
+import inspect
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+from sciml.datasets import (
+    LabelledStructure,
+    labelled_graph,
+    reference_energies,
+)
+from sciml.graphs import AtomicGraph
+from sciml.potentials.checkpoint import build_potential, load_potential, read_config
+from sciml.potentials.interface import Potential
+from sciml.training.losses import LossTerm
+
+logger = logging.getLogger("sciml.train")
+
+LABELS = {"energy_per_atom": "energy", "forces": "forces", "stress": "stress"}
+
+
+def prepare(
+    structures: Sequence[LabelledStructure],
+    train_set: Sequence[LabelledStructure],
+    *,
+    model: Mapping[str, Any],
+    energies: str | Mapping[str, float],
+    init_from: str | None,
+    seed: int,
+) -> tuple[Potential, list[AtomicGraph]]:
+    """The potential before training, on the CPU, and the graphs of the training structures.
+
+    Args:
+        structures: all that was read, isolated atoms included.
+        train_set: those to train on.
+        model: name and arguments of the model.
+        energies: source of the reference energies, or the energies themselves.
+        init_from: checkpoint to start from.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: if model, checkpoint and elements do not fit together.
+    """
+    elements = sorted({int(number) for structure in train_set for number in structure.atoms.numbers})
+    if init_from is not None:
+        potential = pretrained(init_from, structures, elements, model=model, energies=energies)
+        return potential, [labelled_graph(structure, potential.cutoff) for structure in train_set]
+
+    arguments = dict(model)
+    name = arguments.pop("name", "facet")
+    accepted = inspect.signature(model_class(name)).parameters
+    species = sorted(int(number) for number in arguments.get("species", elements))
+    unknown = [chemical_symbols[number] for number in elements if number not in species]
+    if unknown:
+        raise ValueError(f"the training structures contain {', '.join(unknown)}, which model.species does not have")
+    known: dict[str, Any] = {"species": species}
+    if "reference_energies" in accepted and "reference_energies" not in arguments:
+        found = reference_energies(structures, energies)
+        logger.info("reference energies (eV): %s", ", ".join(f"{s} {e:.6f}" for s, e in found.items()))
+        known["reference_energies"] = [found.get(chemical_symbols[number], 0.0) for number in species]
+    # The cutoff may be the model's default; only a model knows it.
+    cutoff = build_potential(name, {**known, **arguments}).cutoff
+    graphs = [labelled_graph(structure, cutoff) for structure in train_set]
+    known |= {key: value for key, value in statistics(graphs).items() if key in accepted}
+    torch.manual_seed(seed)
+    return build_potential(name, {**known, **arguments}), graphs
+
+
+def model_class(name: str) -> type[Potential]:
+    """The class of a model's name."""
+    from sciml.potentials import checkpoint
+
+    if name not in checkpoint.MODELS:
+        build_potential(name, {})  # raises, and names the nearest
+    module, _, attribute = checkpoint.MODELS[name].partition(":")
+    import importlib
+
+    return getattr(importlib.import_module(module), attribute)
+
+
+def statistics(graphs: Sequence[AtomicGraph]) -> dict[str, float]:
+    """Average number of neighbours of an atom, and the root mean square of the force components as energy scale."""
+    num_atoms = sum(graph.num_nodes for graph in graphs)
+    neighbors = sum(graph.edge_index.shape[1] for graph in graphs) / num_atoms
+    forces = torch.cat([graph.forces.flatten() for graph in graphs])
+    rms = float(forces[~forces.isnan()].square().mean().sqrt())
+    return {
+        # A gas of isolated atoms has no neighbours, and forces may be missing or zero: scales stay positive.
+        "average_num_neighbors": max(neighbors, 1.0),
+        "energy_scale": rms if math.isfinite(rms) and rms > 0 else 1.0,
+    }
+
+
+def pretrained(
+    init_from: str,
+    structures: Sequence[LabelledStructure],
+    elements: Sequence[int],
+    *,
+    model: Mapping[str, Any],
+    energies: str | Mapping[str, float],
+) -> Potential:
+    """The potential of the checkpoint, with new reference energies unless their source is "auto"."""
+    description = read_config(init_from)
+    stored = {"name": description["model"], **description["config"]}
+    given = {key: value for key, value in model.items() if stored.get(key) != value}
+    if given and model != {"name": "facet"}:
+        raise ValueError(
+            f"model has {given} but the checkpoint {init_from} has { {k: stored.get(k) for k in given} }; "
+            "a model that starts from a checkpoint has its architecture: leave `model` out"
+        )
+    source = load_potential(init_from)
+    unknown = [chemical_symbols[number] for number in elements if number not in source.species]
+    if unknown:
+        raise ValueError(
+            f"the training structures contain {', '.join(unknown)}, but the checkpoint {init_from} knows only "
+            f"{', '.join(chemical_symbols[number] for number in source.species)}; leave these structures out, or train "
+            "without init_from"
+        )
+    if energies == "auto":
+        return source
+    new = reference_energies(structures, energies)
+    old = stored.get("reference_energies") or [0.0] * len(source.species)
+    if isinstance(old, Mapping):
+        old = [old[chemical_symbols[number]] for number in source.species]
+    merged = [new.get(chemical_symbols[number], e) for number, e in zip(source.species, old, strict=True)]
+    potential = build_potential(description["model"], {**description["config"], "reference_energies": merged})
+    # Only what was learned: the reference energies are constants of the model.
+    potential.load_state_dict(dict(source.named_parameters()), strict=False)
+    return potential
+
+
+def loss_terms(
+    terms: Mapping[str, LossTerm], graphs: Sequence[AtomicGraph], valid_graphs: Sequence[AtomicGraph]
+) -> dict[str, LossTerm]:
+    """The terms whose labels exist.
+
+    Raises:
+        ValueError: if there is nothing to train on or to validate with.
+    """
+    kept = {}
+    for target, label in LABELS.items():
+        if any(not graph[label].isnan().all() for graph in graphs):
+            kept[target] = terms[target]
+        else:
+            logger.info("the training structures have no %s; its term is left out of the loss", label)
+    weighted = [LABELS[target] for target, term in kept.items() if term.weight > 0]
+    if not weighted:
+        raise ValueError("the training structures have none of the labels whose loss weight is positive")
+    missing = [label for label in weighted if all(graph[label].isnan().all() for graph in valid_graphs)]
+    if len(missing) == len(weighted):
+        raise ValueError(f"the validation structures have no {' and no '.join(missing)}; nothing can be validated")
+    if missing:
+        logger.warning("the validation structures have no %s", " and no ".join(missing))
+    return kept
+
+
+def digest(graphs: Sequence[AtomicGraph]) -> str:
+    """SHA-256 of structures and labels."""
+    sha = hashlib.sha256()
+    for graph in graphs:
+        for name in ("atomic_numbers", "positions", "cell", "pbc", "energy", "forces", "stress"):
+            sha.update(graph[name].contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
