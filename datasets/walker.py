@@ -108,7 +108,9 @@ def _run(walker: Walker, atoms: Atoms, path: Path, state_path: Path, owner: int 
                 temperature=walker.temperature,
                 friction=walker.friction,
             )
-            dynamics.run(steps)
+            forces = None
+            for _ in range(steps):  # handing the forces on saves two comparisons of all arrays per step of `run`
+                forces = dynamics.step(forces)
             where = f"walker {walker.index} ({walker.temperature:g} K), step {state.step + steps}"
             atoms.calc = new_calculator()
             energy = free_energy(atoms)

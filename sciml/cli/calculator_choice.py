@@ -1,0 +1,35 @@
+"""Which calculator `sciml md` and `sciml relax` use: a checkpoint, or a reference method by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ase.calculators.calculator import Calculator
+
+from sciml.datasets.calculators import calculator_factory
+
+
+def chosen_calculator(
+    checkpoint: str | None,
+    calculator: str | None,
+    calculator_arguments: Mapping[str, Any],
+    *,
+    device: str,
+    dtype: str,
+    skin: float,
+) -> Callable[[], Calculator]:
+    """A function that makes calculators without a past; the weights of a checkpoint are read once.
+
+    Raises:
+        ValueError: if not exactly one of checkpoint and calculator is given, or it cannot be made.
+    """
+    if (checkpoint is None) == (calculator is None):
+        raise ValueError("give either --checkpoint (a folder or a name) or --calculator (such as tblite)")
+    if calculator is not None:
+        return calculator_factory(calculator, calculator_arguments)
+    if calculator_arguments:
+        raise ValueError("calculator_arguments belong to --calculator; a checkpoint has its own settings")
+    from sciml.potentials.calculator import PotentialCalculator
+    from sciml.potentials.checkpoint import load_potential
+
+    potential = load_potential(checkpoint, device=device)
+    return lambda: PotentialCalculator(potential, device=device, dtype=dtype, skin=skin)

@@ -1,0 +1,148 @@
+"""`sciml md`: molecular dynamics with a trained potential, or with a reference method."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sciml.cli.calculator_choice import chosen_calculator
+from sciml.datasets.label import load_structure
+from sciml.potentials.molecular_dynamics import run_md
+
+
+@dataclass
+class Config:
+    """What to simulate. The same command continues a killed run; more steps lengthen a complete one.
+
+    Attributes:
+        structure: a file that ASE reads (its last structure counts) or a molecule by name, such as CH3CH2OH.
+        output: folder for trajectory.xyz, energies.csv and result.json.
+        checkpoint: folder or name of a trained potential.
+        calculator: instead of a checkpoint: tblite (GFN2-xTB), emt, lj, or an import path such as package.module:Class.
+        calculator_arguments: keyword arguments of the calculator.
+        ensemble: nve, langevin (NVT) or npt (volume at a fixed shape of the cell).
+        steps: steps after the equilibration.
+        timestep: fs.
+        temperature: K.
+        equilibration_steps: steps before the first frame; an NVE run is equilibrated by Langevin dynamics.
+        friction: 1/fs, of the thermostat.
+        pressure: GPa, npt.
+        barostat_time: fs, response time of the volume, npt.
+        thermalize: whether to draw momenta; otherwise those of the structure are used.
+        log_interval: steps between two frames.
+        segment_steps: steps between two saved states.
+        seed: of all random numbers.
+        device: where the potential runs, such as cpu or cuda.
+        dtype: float64 or float32, of the potential.
+        skin: Å, of the neighbour list.
+    """
+
+    structure: str
+    output: str
+    checkpoint: str | None = None
+    calculator: str | None = None
+    calculator_arguments: dict[str, Any] = field(default_factory=dict)
+    ensemble: str = "nve"
+    steps: int = 10000
+    timestep: float = 0.5
+    temperature: float = 300.0
+    equilibration_steps: int = 2000
+    friction: float = 0.01
+    pressure: float = 0.0
+    barostat_time: float = 1000.0
+    thermalize: bool = True
+    log_interval: int = 10
+    segment_steps: int = 500
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float64"
+    skin: float = 0.5
+
+
+# quantity: (value in MDResult.summary, its standard error, unit)
+ROWS = {
+    "temperature": ("temperature_K", "temperature_error_K", "K"),
+    "potential energy": ("potential_eV", "potential_error_eV", "eV"),
+    "volume": ("volume_A3", "volume_error_A3", "Å³"),
+    "pressure": ("pressure_GPa", "pressure_error_GPa", "GPa"),
+    "drift of the total energy": ("drift_meV_per_atom_per_ps", "drift_error_meV_per_atom_per_ps", "meV/atom/ps"),
+    "time per step": ("ms_per_step", None, "ms"),
+    "speed": ("ns_per_day", None, "ns/day"),
+    "throughput": ("atom_steps_per_second", None, "atom-steps/s"),
+}
+
+
+def run(config: Config) -> None:
+    """Simulate, with a progress bar, and report."""
+    console = Console()
+    atoms = load_structure(config.structure)
+    new_calculator = chosen_calculator(
+        config.checkpoint,
+        config.calculator,
+        config.calculator_arguments,
+        device=config.device,
+        dtype=config.dtype,
+        skin=config.skin,
+    )
+    atoms.calc = new_calculator()
+    folder = Path(config.output)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"{config.ensemble} {atoms.get_chemical_formula()}", total=None)
+        result = run_md(
+            atoms,
+            steps=config.steps,
+            ensemble=config.ensemble,
+            temperature=config.temperature,
+            timestep=config.timestep,
+            equilibration_steps=config.equilibration_steps,
+            friction=config.friction,
+            pressure=config.pressure,
+            barostat_time=config.barostat_time,
+            thermalize=config.thermalize,
+            log_interval=config.log_interval,
+            segment_steps=config.segment_steps,
+            seed=config.seed,
+            folder=folder,
+            new_calculator=new_calculator,
+            provenance={
+                "checkpoint": config.checkpoint,
+                "calculator": config.calculator,
+                "calculator_arguments": config.calculator_arguments,
+                "dtype": config.dtype,
+                "skin": config.skin,
+            },
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        complete = progress.tasks[task].total is None  # no step was taken
+        progress.update(task, visible=not complete)
+    if complete:
+        console.print(f"{folder} is complete with {config.steps} steps; nothing to do but to report it")
+    summary = result.summary()
+    if config.ensemble != "nve":  # a thermostat exchanges energy, so the total is not conserved
+        summary["drift_meV_per_atom_per_ps"] = summary["drift_error_meV_per_atom_per_ps"] = math.nan
+    finite = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in summary.items()}
+    (folder / "result.json").write_text(json.dumps({"ensemble": config.ensemble, **finite}, indent=2) + "\n")
+    console.print(_table(summary, title=f"{config.ensemble}, {config.steps} steps of {config.timestep:g} fs"))
+    console.print(f"wrote trajectory.xyz, energies.csv and result.json to {folder}")
+
+
+def _table(summary: dict[str, Any], *, title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    for name, (value, error, unit) in ROWS.items():
+        if math.isnan(summary[value]):
+            continue
+        spread = "" if error is None or math.isnan(summary[error]) else f" ± {summary[error]:.2g}"
+        table.add_row(name, f"{summary[value]:.6g}{spread}", unit)
+    return table
