@@ -72,8 +72,7 @@ class AtomicGraph(Data):
 def graph_from_atoms(atoms: Atoms, cutoff: float, *, neighbors: VerletList | None = None) -> AtomicGraph:
     """Build the graph of `atoms` with every pair of images closer than `cutoff`; labels are not read.
 
-    The graph shares no memory with `atoms`. Atoms at the same point are joined by an edge of length zero, along which
-    no potential has a force: `AtomicGraph.edge_vectors` shows them.
+    The graph shares no memory with `atoms`.
 
     Args:
         atoms: positions in Å anywhere, inside the cell or not.
@@ -81,7 +80,8 @@ def graph_from_atoms(atoms: Atoms, cutoff: float, *, neighbors: VerletList | Non
         neighbors: a list to reuse along a trajectory instead of building a new one; the graph is the same.
 
     Raises:
-        ValueError: if `check_structure` does, the cutoff is not positive, or `neighbors` has another cutoff.
+        ValueError: if `check_structure` does, two atoms are at the same point (where r/|r|, and with it any force, is
+            undefined), the cutoff is not positive, or `neighbors` has another cutoff.
     """
     check_structure(atoms)
     positions = np.array(atoms.positions, dtype=np.float64)
@@ -94,7 +94,7 @@ def graph_from_atoms(atoms: Atoms, cutoff: float, *, neighbors: VerletList | Non
     else:
         edge_index, edge_shifts = neighbors.update(positions, cell, pbc)
     device = edge_index.device
-    return AtomicGraph(
+    graph = AtomicGraph(
         positions=torch.from_numpy(positions).to(device),
         atomic_numbers=torch.from_numpy(atoms.numbers.astype(np.int64)).to(device),
         cell=torch.from_numpy(cell)[None].to(device),
@@ -103,6 +103,8 @@ def graph_from_atoms(atoms: Atoms, cutoff: float, *, neighbors: VerletList | Non
         edge_shifts=edge_shifts,
         num_nodes=len(atoms),
     )
+    check_edges(graph)
+    return graph
 
 
 def check_structure(atoms: Atoms) -> None:
@@ -129,6 +131,19 @@ def check_structure(atoms: Atoms) -> None:
         raise ValueError(
             f"the cell vectors of the periodic axes '{axes}' are linearly dependent, "
             f"the cell {atoms.cell.array.tolist()} has no volume; set atoms.cell, or atoms.pbc to False on one of them"
+        )
+
+
+def check_edges(graph: AtomicGraph) -> None:
+    """Raise a ValueError that names the atoms if two atoms, or an atom and an image, are at the same point."""
+    coincident = torch.nonzero((graph.edge_vectors() == 0).all(dim=1))
+    if len(coincident):
+        edge = coincident[0, 0]
+        sender, receiver = graph.edge_index[:, edge].tolist()
+        image = graph.edge_shifts[edge].to(torch.int64).tolist()
+        raise ValueError(
+            f"atom {receiver} and atom {sender} (image {image}) are at the same point, where no force is defined; "
+            "remove one of them or move them apart"
         )
 
 
