@@ -264,7 +264,9 @@ def test_broken_yaml_is_located(job, tmp_path, capsys):
     assert "line 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ValueError("no element Xx"), FileNotFoundError("no file x")])
+@pytest.mark.parametrize(
+    "error", [ValueError("no element Xx"), FileNotFoundError("no file x"), PermissionError("not yours")]
+)
 def test_errors_of_the_user_end_in_one_line(job, capsys, monkeypatch, error):
     monkeypatch.delenv("SCIML_TRACEBACK", raising=False)
     job.error = error

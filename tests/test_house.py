@@ -9,6 +9,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -91,16 +92,22 @@ def part_of(path: Path) -> str:
     return "cli" if rest[0] == "cli" else "core"
 
 
-def imported_parts(source: str) -> set[str]:
-    """Second words of all absolute imports of `sciml`, wherever in the file they stand."""
+def imported_modules(source: str) -> set[str]:
+    """Full names of all that a file imports absolutely, wherever in it the import stands."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level <= 1, "imports from parent packages are written out: from sciml.… import …"
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {module.split(".")[1] for module in modules if module.startswith("sciml.")}
+        else:
+            assert getattr(node, "level", 0) <= 1, "imports from parent packages are written out: from sciml.… import …"
+    return modules
+
+
+def imported_parts(source: str) -> set[str]:
+    """Second words of all imports of `sciml.…`."""
+    return {module.split(".")[1] for module in imported_modules(source) if module.startswith("sciml.")}
 
 
 @pytest.mark.parametrize(
@@ -239,10 +246,30 @@ def test_version_and_citation_agree():
     assert version in (ROOT / "CHANGELOG.md").read_text()
 
 
+def distribution(requirement: str) -> str:
+    return re.match(r"[\w-]+", requirement)[0].lower()
+
+
+def test_dependencies_are_what_is_imported():
+    names = {
+        name.split(".")[0]
+        for folder in package_folders().values()
+        for path in folder.glob("*.py")
+        for name in imported_modules(path.read_text())
+    }
+    owners = metadata.packages_distributions()
+    imported = {name: {owner.lower().replace("_", "-") for owner in owners[name]} for name in names if name in owners}
+    needed = {distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    extras = {distribution(r) for extra in PROJECT["project"]["optional-dependencies"].values() for r in extra}
+    declared = needed | extras | {"sciml-suite"}
+    assert {name for name, owner in imported.items() if not owner & declared} == set()
+    assert needed - set().union(*imported.values()) == set()
+
+
 def test_every_dependency_is_pinned():
     pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = PROJECT["project"]["dependencies"] + [
         requirement for extra in ("label", "dask", "notebook", "test") for requirement in extras[extra]
     ]
-    assert {re.match(r"[\w-]+", requirement)[0] for requirement in wanted} <= pinned
+    assert {distribution(requirement) for requirement in wanted} <= pinned

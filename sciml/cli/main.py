@@ -19,7 +19,7 @@ JOBS: dict[str, tuple[str, str]] = {
 }
 
 # What a user can cause and mend is reported in one line. Everything else is a defect and keeps its traceback.
-USER_ERRORS = (ValueError, FileNotFoundError)
+USER_ERRORS = (ValueError, OSError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
