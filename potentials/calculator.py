@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from sciml.graphs import AtomicGraph, check_structure
+from sciml.graphs import AtomicGraph, check_species, check_structure
 from sciml.neighbors import VerletList
 from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
 from sciml.potentials.interface import Potential
@@ -62,8 +60,6 @@ class PotentialCalculator(Calculator):
         self.potential = potential.to(device=as_device(device), dtype=None if dtype is None else as_dtype(dtype))
         self.device = torch.device(device)
         self._neighbors = VerletList(potential.cutoff, skin=skin, device=self.device)
-        self._known = np.zeros(len(chemical_symbols), dtype=bool)
-        self._known[list(potential.species)] = True
 
     @classmethod
     def from_checkpoint(
@@ -101,7 +97,8 @@ class PotentialCalculator(Calculator):
                 f"stress is the derivative by the strain per volume, and a structure with pbc={atoms.pbc.tolist()} has "
                 "no volume; it is available if all three axes are periodic"
             )
-        self._check(atoms)
+        check_structure(atoms)
+        check_species(atoms.numbers, self.potential.species)
         output = self.potential(self._graph(atoms))
         energy = output.energy.item()
         self.results = {
@@ -113,14 +110,6 @@ class PotentialCalculator(Calculator):
         if atoms.pbc.all():
             self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
         self.atoms = atoms.copy()
-
-    def _check(self, atoms: Atoms) -> None:
-        check_structure(atoms)
-        known = self._known[atoms.numbers]
-        if not known.all():
-            atom = int(np.flatnonzero(~known)[0])
-            species = ", ".join(chemical_symbols[z] for z in self.potential.species)
-            raise ValueError(f"atom {atom} is {atoms.symbols[atom]}, but this potential only knows {species}")
 
     def _graph(self, atoms: Atoms) -> AtomicGraph:
         positions = torch.tensor(atoms.positions, device=self.device)

@@ -173,9 +173,9 @@ def load_potential(
         raise ValueError(f"the checkpoint {folder} has no model.safetensors") from error
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error})") from error
-    except RuntimeError as error:
+    except RuntimeError as error:  # torch reports on several lines
         raise ValueError(
-            f"{path} does not fit the model {description['model']!r} of its config.json: {error}; "
+            f"{path} does not fit the model of its config.json ({' '.join(str(error).split())}); "
             "were the two files written by the same run?"
         ) from error
     return potential.to(device=device, dtype=None if dtype is None else as_dtype(dtype)).eval()

@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from sciml.graphs import AtomicGraph, collate
+from sciml.graphs import AtomicGraph, check_species, collate
 from sciml.potentials.checkpoint import as_device
 from sciml.potentials.interface import Potential
 
@@ -154,11 +154,10 @@ def evaluate(
 
 def _check_species(potential: Potential, graphs: Sequence[AtomicGraph]) -> None:
     for index, graph in enumerate(graphs):
-        unknown = sorted(set(graph.atomic_numbers.tolist()) - set(potential.species))
-        if unknown:
-            known = ", ".join(chemical_symbols[z] for z in potential.species)
-            names = ", ".join(chemical_symbols[z] for z in unknown)
-            raise ValueError(f"structure {index} contains {names}, but this potential only knows {known}")
+        try:
+            check_species(graph.atomic_numbers, potential.species)
+        except ValueError as error:
+            raise ValueError(f"structure {index}: {error}") from None
 
 
 def _batches(

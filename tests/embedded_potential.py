@@ -30,7 +30,7 @@ class Embedded(ConstantsModule, Potential):
     def density(self, graph, vectors):
         senders, receivers = graph.edge_index
         charge = self.charge[self.kinds(graph)]
-        terms = charge[senders] * charge[receivers] * self.weight(vectors.norm(dim=1))
+        terms = charge[senders] * charge[receivers] * self.weight(vectors.norm(dim=1).to(charge.dtype))
         return torch.zeros(graph.num_nodes, dtype=torch.float64).index_add(0, receivers, terms.double())
 
     def atomic_energies(self, graph, edge_vectors):

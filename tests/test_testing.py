@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from sciml.potentials.analytic import LennardJones, Morse
 from sciml.testing import TOLERANCES, check_potential
 from tests.embedded_potential import Embedded
 
@@ -119,6 +120,25 @@ def test_sound_potential_passes():
     assert report.errors["forces"] < 1e-8
     assert report.errors["rotation"] < 1e-11
     assert not report.failed
+
+
+@pytest.mark.parametrize(
+    "potential",
+    [
+        LennardJones({"Ar-Ar": {"epsilon": 0.0104, "sigma": 3.4}}, 6.0),
+        Morse(
+            {
+                pair: {"depth": 0.4, "steepness": 1.5, "distance": distance}
+                for pair, distance in [("Cu-Cu", 2.6), ("Cu-Zr", 2.8), ("Zr-Zr", 3.1)]
+            },
+            5.0,
+        ),
+    ],
+    ids=["LennardJones", "Morse"],
+)
+def test_analytic_potentials_pass(potential):
+    report = check_potential(potential, tolerances={"forces": 1e-8, "stress": 1e-8, "rotation": 1e-10})
+    assert report.errors["dimer_cutoff"] < 1e-6
 
 
 def test_every_law_has_a_mutant():

@@ -114,7 +114,7 @@ def test_nonsense_is_refused(potential):
         evaluate(potential, [graph])
     with pytest.raises(ValueError, match="1 structures and 2 config_types"):
         evaluate(potential, [graph], config_types=["a", "b"])
-    with pytest.raises(ValueError, match="structure 1 contains Au"):
+    with pytest.raises(ValueError, match="structure 1: atom 0 is Au"):
         evaluate(potential, [graph, graph_from_atoms(Atoms("Au"), potential.cutoff)])
     with torch.no_grad():
         next(potential.parameters()).fill_(torch.nan)
