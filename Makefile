@@ -1,6 +1,6 @@
 # make demo    install into .venv and run the main job: label, train, evaluate, molecular dynamics
 # make test    install everything that CI needs, then lint, type-check and test
-# make lint | types | doctest | wheel | clean
+# make lint | types | wheel | clean
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=path the environment. Both are left alone once installed, until
 # pyproject.toml or constraints.txt change.
@@ -14,7 +14,7 @@ INSTALLED := $(CURDIR)/build/installed
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --prefer-binary
 OFFLINE := --no-deps --no-build-isolation
 
-.PHONY: help demo test lint types doctest wheel clean
+.PHONY: help demo test lint types wheel clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' $(firstword $(MAKEFILE_LIST))
@@ -24,20 +24,16 @@ demo: $(VENV)/.demo
 
 # One process per core is faster than threads on the small tensors of tests, and its sums are reproducible.
 test: export OMP_NUM_THREADS = 1
-test: lint types doctest
+test: lint types
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy and doctest cannot see sciml.potentials through the mapping of folders in pyproject.toml: they get a real copy.
+# mypy cannot see sciml.potentials through the mapping of folders in pyproject.toml: it gets a real copy.
 types: $(INSTALLED)
 	cd $(INSTALLED) && $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p sciml
-
-doctest: $(INSTALLED)
-	cd $(INSTALLED) && $(BIN)/python -m pytest -q --config-file $(CURDIR)/pyproject.toml --rootdir . \
-		-p no:cacheprovider --doctest-modules sciml || test $$? -eq 5  # 5: there are none
 
 .PHONY: $(INSTALLED)
 $(INSTALLED): $(VENV)/.test

@@ -191,17 +191,23 @@ def test_wheel_holds_every_file_of_every_package(wheel):
     assert {name.split("/")[0] for name in held} == {"sciml", f"sciml_suite-{PROJECT['project']['version']}.dist-info"}
 
 
-def test_wheel_imports_from_an_empty_directory_and_leaves_torch_alone(wheel, tmp_path):
+def test_wheel_imports_and_passes_its_doctests_in_an_empty_directory(wheel, tmp_path):
     installed, empty = tmp_path / "installed", tmp_path / "empty"
     empty.mkdir()
     zipfile.ZipFile(wheel).extractall(installed)
     code = f"""
-import importlib, sys
+import doctest, importlib, pathlib, sys
 sys.path = [p for p in sys.path if p != {str(ROOT)!r}]
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 import torch
-for name in {SETUPTOOLS["packages"]!r}:
-    assert importlib.import_module(name).__file__.startswith({str(installed)!r}), name
+installed = pathlib.Path({str(installed)!r})
+for path in sorted(installed.glob("sciml/**/*.py")):
+    name = ".".join(path.relative_to(installed).with_suffix("").parts).removesuffix(".__init__")
+    if path.stem == "__main__":
+        continue
+    module = importlib.import_module(name)
+    assert module.__file__ == str(path), (name, module.__file__)
+    assert doctest.testmod(module).failed == 0, name
 assert torch.get_default_dtype() == torch.float32
 assert torch.get_default_device() == torch.device("cpu")
 import sciml
