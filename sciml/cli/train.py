@@ -142,10 +142,10 @@ def run(config: Config) -> None:
 def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, console: Console) -> None:
     """Prepare data and model, fit, and say what came out."""
     with console.status("reading structures"):
-        structures, train_set, valid_set = read_data(config)
+        isolated, train_set, valid_set = read_data(config)
     torch.manual_seed(config.seed)
     potential, graphs = prepare(
-        structures,
+        isolated,
         train_set,
         model=config.model,
         energies=config.reference_energies,
@@ -219,17 +219,18 @@ def launch(device: str) -> Fabric:
 
 
 def read_data(config: Config) -> tuple[list[LabelledStructure], list[LabelledStructure], list[LabelledStructure]]:
-    """All structures, those to train on and those to validate with; isolated atoms are in the first only."""
+    """Isolated atoms (they give reference energies only), structures to train on, and structures to validate with."""
     structures = read_structures(config.train, keys=config.keys, index=config.index)
+    isolated = [structure for structure in structures if structure.is_isolated_atom]
     if config.valid is None:
-        train_set, valid_set = split_structures(structures, validation_fraction=config.valid_fraction, seed=config.seed)
-        return structures, train_set, valid_set
+        split = split_structures(structures, validation_fraction=config.valid_fraction, seed=config.seed)
+        return isolated, *split
     valid = read_structures(config.valid, keys=config.keys, index=config.index)
     parts = [[structure for structure in part if not structure.is_isolated_atom] for part in (structures, valid)]
     for part, files in zip(parts, (config.train, config.valid), strict=True):
         if not part:
             raise ValueError(f"{', '.join(files)} holds no structure but isolated atoms; there is nothing to learn")
-    return structures, parts[0], parts[1]
+    return isolated, parts[0], parts[1]
 
 
 def make_loader(

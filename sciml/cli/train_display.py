@@ -53,16 +53,14 @@ class ProgressBar:
 
     def on_step(self, batch: int, num_batches: int, loss: float) -> None:
         """Show the loss."""
-        text = f"batch {batch}/{num_batches}, loss {loss:.4g}{self.errors}"
+        text = f"{batch}/{num_batches} loss {loss:.3g}{self.errors}"
         self.bar.update(self.task, description=text)
 
     def on_epoch(self, progress: RunProgress) -> None:
         """Advance the bar, and log the metrics with the time they took."""
         row = progress.rows[-1]
-        names = [name for name in row if name.startswith("valid_") and name.endswith("_mae")]
-        units = {"forces": "meV/Å", "energy_per_atom": "meV/atom"}
-        shown = ((name.removeprefix("valid_").removesuffix("_mae"), 1e3 * row[name]) for name in names)
-        self.errors = "".join(f", {name} {value:.1f} {units[name]}" for name, value in shown if name in units)
+        units = {"valid_energy_per_atom_mae": "meV/atom", "valid_forces_mae": "meV/Å"}
+        self.errors = "".join(f" | {1e3 * row[name]:.1f} {unit}" for name, unit in units.items() if name in row)
         self.bar.update(self.task, completed=progress.epoch)
         now = time.monotonic()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name not in ("epoch", "step"))

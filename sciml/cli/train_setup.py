@@ -1,6 +1,7 @@
 """What `sciml train` makes of the structures before the first step: the potential, its statistics, the loss."""
 
 import hashlib
+import importlib
 import inspect
 import logging
 import math
@@ -16,7 +17,7 @@ from sciml.datasets import (
     reference_energies,
 )
 from sciml.graphs import AtomicGraph
-from sciml.potentials.checkpoint import build_potential, load_potential, read_config
+from sciml.potentials.checkpoint import MODELS, build_potential, load_potential, read_config
 from sciml.potentials.interface import Potential
 from sciml.training.losses import LossTerm
 
@@ -26,7 +27,7 @@ LABELS = {"energy_per_atom": "energy", "forces": "forces", "stress": "stress"}
 
 
 def prepare(
-    structures: Sequence[LabelledStructure],
+    isolated: Sequence[LabelledStructure],
     train_set: Sequence[LabelledStructure],
     *,
     model: Mapping[str, Any],
@@ -37,7 +38,7 @@ def prepare(
     """The potential before training, on the CPU, and the graphs of the training structures.
 
     Args:
-        structures: all that was read, isolated atoms included.
+        isolated: isolated atoms, for the reference energies.
         train_set: those to train on.
         model: name and arguments of the model.
         energies: source of the reference energies, or the energies themselves.
@@ -48,6 +49,7 @@ def prepare(
         ValueError: if model, checkpoint and elements do not fit together.
     """
     elements = sorted({int(number) for structure in train_set for number in structure.atoms.numbers})
+    structures = [*isolated, *train_set]
     if init_from is not None:
         potential = pretrained(init_from, structures, elements, model=model, energies=energies)
         return potential, [labelled_graph(structure, potential.cutoff) for structure in train_set]
@@ -74,13 +76,9 @@ def prepare(
 
 def model_class(name: str) -> type[Potential]:
     """The class of a model's name."""
-    from sciml.potentials import checkpoint
-
-    if name not in checkpoint.MODELS:
+    if name not in MODELS:
         build_potential(name, {})  # raises, and names the nearest
-    module, _, attribute = checkpoint.MODELS[name].partition(":")
-    import importlib
-
+    module, _, attribute = MODELS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 

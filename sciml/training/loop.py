@@ -169,6 +169,8 @@ def train_epoch(
             raise DivergenceError(explain(where, what, model, objective, total, loader, indices, fabric))
         if settings.optimizer.clip_norm is not None:
             gradients.clip(norm, settings.optimizer.clip_norm)
+        if progress.step == 0:
+            progress.first_loss = loss
 
         done = (progress.epoch + number / len(shares)) / settings.max_epochs
         if settings.max_steps is not None:

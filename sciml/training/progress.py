@@ -7,7 +7,7 @@ from typing import Protocol
 from sciml.training.divergence import ADVICE, DivergenceError
 from sciml.training.optimizers import OptimizerSettings
 
-# The training loss of an epoch may rise this far above the best epoch (and above the first) before it counts as lost.
+# The training loss of an epoch may rise this far above the best before (and above the start) until it counts as lost.
 DIVERGENCE_FACTOR = 100.0
 
 
@@ -47,6 +47,7 @@ class Progress:
         epoch: completed epochs.
         step: completed updates.
         seconds: spent in training, over all starts.
+        first_loss: training loss of the first step, before any update; NaN until then.
         rows: one row of metrics.csv per epoch.
         stopped: why the run ended; empty while it has not.
     """
@@ -54,6 +55,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
+    first_loss: float = math.nan
     rows: list[dict[str, int | float]] = field(default_factory=list)
     stopped: str = ""
 
@@ -99,9 +101,9 @@ def check_divergence(progress: Progress) -> None:
     row = progress.rows[-1]
     if not math.isfinite(row["valid_loss"]):
         raise DivergenceError(f"epoch {row['epoch']}: the validation loss is {row['valid_loss']}; {ADVICE}")
-    losses = [float(row["train_loss"]) for row in progress.rows]
+    losses = [progress.first_loss, *(float(row["train_loss"]) for row in progress.rows)]
     if losses[-1] > max(losses[0], DIVERGENCE_FACTOR * min(losses)):
         raise DivergenceError(
             f"epoch {row['epoch']}, step {row['step']}: the training loss is {losses[-1]:.4g}, after {losses[0]:.4g} "
-            f"in the first epoch and {min(losses):.4g} in the best; {ADVICE}"
+            f"in the first step and {min(losses):.4g} at best; {ADVICE}"
         )
