@@ -25,7 +25,7 @@ def read_frames(paths: str | Path | Sequence[str | Path], index: str = ":") -> l
         FileNotFoundError: if a file does not exist or a pattern matches none.
         ValueError: if a file is given twice, is empty or cannot be read.
     """
-    frames = []
+    frames: list[tuple[str, Atoms]] = []
     for path, selection in _expand(paths, index):
         found = _read_file(path, selection)
         suffix = "" if selection == ":" else f" of those selected by {selection!r}"
@@ -95,10 +95,11 @@ def _read_database(path: Path, index: str) -> list[Atoms]:
     with ase.db.connect(path) as database:
         try:
             selection = string2index(index)
-        except ValueError:  # a query such as "natoms<10"
-            rows = list(database.select(index))
-        else:
-            rows = list(database.select())
+        except ValueError:
+            selection = index
+        # What is neither a number nor a slice is a query such as "natoms<10".
+        rows = list(database.select(selection if isinstance(selection, str) else None))
+        if not isinstance(selection, str):
             rows = rows[selection] if isinstance(selection, slice) else [rows[selection]]
     frames = []
     for row in rows:

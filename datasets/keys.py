@@ -114,7 +114,7 @@ def _places(atoms: Atoms) -> list[Mapping[str, Any]]:
 
 def _numbers(atoms: Atoms, key: str | None) -> np.ndarray | None:
     """The value under `key` as a float64 array."""
-    values = [place[key] for place in _places(atoms) if key in place and place[key] is not None]
+    values = [place[key] for place in _places(atoms) if key is not None and place.get(key) is not None]
     if not values:
         return None
     try:

@@ -63,6 +63,10 @@ def test_wrong_shapes_and_types(tmp_path):
     assert_raises(r"the stress 's' has the shape \(5,\)", path, atoms, keys=LabelKeys(stress="s"))
     atoms.info["s"] = np.arange(9.0) / 100
     assert_raises("the stress 's' is not symmetric", path, atoms, keys=LabelKeys(stress="s"))
+    atoms.info["s"] = np.array([[0.1, 1e-4, 0], [3e-4, 0.2, 0], [0, 0, 0.3]])  # as printed: nearly symmetric
+    stress = reading(path, atoms, keys=LabelKeys(stress="s"))[0].stress
+    np.testing.assert_allclose(stress[0, 1], 2e-4, rtol=1e-6)
+    assert (stress == stress.T).all()
 
 
 def test_virial_without_a_cell(tmp_path):

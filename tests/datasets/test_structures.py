@@ -82,6 +82,10 @@ def test_database_key_value_pairs(tmp_path):
         database.write(molecule("H2O"), dft=-14.0, config_type="water")
     (frame,) = read_structures(tmp_path / "data.db", keys=LabelKeys(energy="dft"))
     assert (frame.energy, frame.config_type) == (-14.0, "water")
+    for index, count in (("natoms<4", 1), ("config_type=water", 1), ("0", 1), ("-1:", 1)):
+        assert len(read_structures(tmp_path / "data.db", keys=LabelKeys(energy="dft"), index=index)) == count
+    with pytest.raises(ValueError, match="holds no structure"):
+        read_structures(tmp_path / "data.db", keys=LabelKeys(energy="dft"), index="natoms>4")
 
 
 def test_forces_of_fixed_atoms_are_not_zeroed(tmp_path):
