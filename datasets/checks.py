@@ -14,7 +14,6 @@ from ase import Atoms
 from ase.data import covalent_radii
 
 from sciml.datasets.keys import Labels
-from sciml.neighbors import neighbor_list
 
 if TYPE_CHECKING:
     from sciml.datasets.structures import LabelledStructure
@@ -83,6 +82,8 @@ def check_finite_labels(atoms: Atoms, labels: Labels) -> None:
 
 def check_overlap(atoms: Atoms, fraction: float) -> None:
     """Raise if two atoms or images are closer than `fraction` times the sum of their covalent radii; names them."""
+    from sciml.neighbors import neighbor_list  # loads torch, see structures.py
+
     radii = covalent_radii[atoms.numbers]
     cutoff = 2 * fraction * float(radii.max())
     cell = np.asarray(atoms.cell.array, dtype=np.float64)

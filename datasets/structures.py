@@ -4,9 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from ase import Atoms
 
 from sciml.datasets.checks import (
@@ -21,7 +21,10 @@ from sciml.datasets.checks import (
 )
 from sciml.datasets.files import read_frames
 from sciml.datasets.keys import LabelKeys, Labels, check_keys_found, extract_labels
-from sciml.graphs import AtomicGraph, check_structure, graph_from_atoms
+
+if TYPE_CHECKING:
+    from sciml.graphs import AtomicGraph
+# torch and torch-geometric take seconds to load and are imported where they are used: processes that label do not.
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +111,12 @@ def read_structures(
     return structures
 
 
-def labelled_graph(structure: LabelledStructure, cutoff: float) -> AtomicGraph:
+def labelled_graph(structure: LabelledStructure, cutoff: float) -> "AtomicGraph":
     """Graph of a structure with its labels in float64: energy (1,), forces (atoms, 3), stress (1, 3, 3)."""
+    import torch
+
+    from sciml.graphs import graph_from_atoms
+
     with located(structure.origin):
         graph = graph_from_atoms(structure.atoms, cutoff)
     graph.energy = torch.tensor([structure.energy], dtype=torch.float64)
@@ -155,6 +162,8 @@ def _marks_isolated_atom(config_type: str) -> bool:
 
 
 def _checked_structure(atoms: Atoms, labels: Labels, checks: Checks, origin: str) -> LabelledStructure:
+    from sciml.graphs import check_structure
+
     check_structure(atoms)
     if checks.finite_labels:
         check_finite_labels(atoms, labels)
