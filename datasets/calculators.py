@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def calculator_factory(name: str, arguments: Mapping[str, Any] | None = None) ->
     path = known.path if known else name
     keywords = {**(known.arguments if known else {}), **(arguments or {})}
     make = _import_path(path, name=name, install=known.install if known else None)
+    if known:
+        _check_names(make, keywords, name=name)
 
     def new_calculator() -> Calculator:
         try:
@@ -85,6 +88,15 @@ def _import_path(path: str, *, name: str, install: str | None) -> Callable[..., 
             raise ValueError(f"calculator {name!r}: {module!r} has no {attribute!r}")
         target = getattr(target, part)
     return target
+
+
+def _check_names(calculator: Any, keywords: Mapping[str, Any], *, name: str) -> None:
+    """Raise if an argument is unknown; ASE's own calculators take any keyword and ignore what they do not know."""
+    names = {*inspect.signature(calculator.__init__).parameters, *calculator.default_parameters}
+    allowed = sorted(names - {"self", "atoms", "args", "kwargs"})
+    for keyword in keywords:
+        if keyword not in allowed:
+            raise ValueError(f"calculator {name!r} has no argument {keyword!r}; it has {', '.join(allowed)}")
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from ase import Atoms
 from ase.build import molecule
 from ase.collections import g2
 from ase.io import read
-from ase.io.formats import UnknownFileTypeError
 
 from sciml.datasets.calculators import calculator_factory, single_thread
 from sciml.datasets.walker import LabellingError, Walker, run_walker
@@ -101,8 +100,8 @@ def load_structure(name: str) -> Atoms:
     if Path(name).is_file():
         try:
             return read(name, index=-1)
-        except (UnknownFileTypeError, StopIteration, IndexError) as error:
-            raise ValueError(f"{name} cannot be read as a structure: {error}") from error
+        except Exception as error:  # the readers of ASE raise whatever they come across
+            raise ValueError(f"{name} cannot be read as a structure: {error or type(error).__name__}") from error
     try:
         return molecule(name)
     except KeyError:
@@ -149,7 +148,7 @@ def label(
     settings_path = output.with_name(output.name + ".json")
     walkers = sampling.plan()
     calculator_factory(sampling.calculator, sampling.calculator_arguments)()  # complain now, not in a worker
-    settings = {"structure": _describe(structure), **asdict(sampling)}
+    settings = {**_describe(structure), **asdict(sampling)}
     saved = read_json(settings_path)
     if saved is not None and (differing := differing_settings(saved, settings)):
         raise ValueError(
