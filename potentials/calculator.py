@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from ase import Atoms
@@ -38,9 +38,9 @@ class PotentialCalculator(Calculator):
             that the potential does not know, a position that is not finite or a periodic axis without a cell vector.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE declares it
     # A potential sees neither charges nor magnetic moments, so changing them must not cost a calculation.
-    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -60,6 +60,11 @@ class PotentialCalculator(Calculator):
         self.potential = potential.to(device=as_device(device), dtype=None if dtype is None else as_dtype(dtype))
         self.device = torch.device(device)
         self._neighbors = VerletList(potential.cutoff, skin=skin, device=self.device)
+
+    @property
+    def num_neighbor_builds(self) -> int:
+        """How many times the neighbour list was built."""
+        return self._neighbors.num_builds
 
     @classmethod
     def from_checkpoint(

@@ -8,6 +8,7 @@ import difflib
 import importlib
 import inspect
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,10 @@ def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     Raises:
         ValueError: if it is another.
     """
-    dtype = DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
-    if dtype not in DTYPES.values():
+    found = DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
         raise ValueError(f"got dtype {dtype!r}; a potential runs in {' or '.join(DTYPES)}")
-    return dtype
+    return found
 
 
 def as_device(device: str | torch.device) -> torch.device:
@@ -175,7 +176,7 @@ def load_potential(
         raise ValueError(f"{path} is damaged ({error})") from error
     except RuntimeError as error:  # torch reports on several lines
         raise ValueError(
-            f"{path} does not fit the model of its config.json ({' '.join(str(error).split())}); "
+            f"{path} does not fit the model of its config.json ({textwrap.shorten(str(error), 500)}); "
             "were the two files written by the same run?"
         ) from error
     return potential.to(device=device, dtype=None if dtype is None else as_dtype(dtype)).eval()

@@ -42,8 +42,9 @@ def _panel(axes: Axes, name: str, comparison: Comparison, max_points: int) -> No
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
 
-    counts, edges, _ = np.histogram2d(x, y, bins=60, range=[limits, limits])
-    cell_x, cell_y = (np.clip(np.searchsorted(edges, values) - 1, 0, 59) for values in (x, y))
+    bins = int(np.clip(np.sqrt(len(x)), 8, 60))
+    counts, edges, _ = np.histogram2d(x, y, bins=bins, range=[limits, limits])
+    cell_x, cell_y = (np.searchsorted(edges[1:-1], values, side="right") for values in (x, y))
     density = counts[cell_x, cell_y]
     order = np.argsort(density, kind="stable")  # the densest on top
     axes.plot(limits, limits, color="0.6", linewidth=0.8, zorder=0)

@@ -124,7 +124,7 @@ def test_neighbour_list_is_reused_and_stays_right(potential):
         atoms.positions += rng.normal(scale=0.02, size=(6, 3))
         exact = potential.eval()(graph_from_atoms(atoms, potential.cutoff)).energy.item()
         assert atoms.get_potential_energy() == pytest.approx(exact, abs=1e-12)
-    assert 1 < atoms.calc._neighbors.num_builds < 20
+    assert 1 < atoms.calc.num_neighbor_builds < 20
 
 
 @pytest.mark.parametrize("pbc", [False, [True, True, False]])
