@@ -52,7 +52,7 @@ def neighbor_list(
     edge_index, edge_shifts = _candidates(points, rows, periodic, cutoff)
     lengths = _squared_lengths(points, rows, edge_index, edge_shifts)
     keep = torch.nonzero(lengths < cutoff**2).flatten()
-    return edge_index[:, keep], edge_shifts[keep]
+    return edge_index.index_select(1, keep), edge_shifts.index_select(0, keep)
 
 
 class VerletList:
@@ -185,8 +185,10 @@ def _candidates(points: Tensor, rows: np.ndarray, periodic: np.ndarray, cutoff: 
             logger.warning("nvalchemi-toolkit-ops is not installed: neighbour lists are built on the CPU by vesin")
         receivers, senders, shifts = _search_vesin(inside, box, periodic, search)
     # `shifts` refer to wrapped atoms. Per pair, wrapped and final ones differ by a constant: they sort alike.
-    low = shifts.min(dim=0).values if len(shifts) else shifts.new_zeros(3)
-    span = (shifts.max(dim=0).values - low + 1).tolist() if len(shifts) else [1, 1, 1]
+    if len(shifts) == 0:
+        return points.new_empty((2, 0), dtype=torch.int64), points.new_empty((0, 3))
+    low = shifts.amin(dim=0)
+    span = (shifts.amax(dim=0) - low + 1).tolist()
     if len(points) ** 2 * math.prod(span) >= 2**63:
         raise ValueError(f"got {len(points)} atoms with up to {span} images; expected fewer: is the cell collapsed?")
     key = receivers * len(points) + senders
