@@ -1,0 +1,163 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms
+from ase.calculators.morse import MorsePotential
+
+from sciml.cli import main
+from sciml.graphs import graph_from_atoms
+from sciml.potentials import load_potential
+
+MODEL = ["--model.channels", "4", "--model.lmax", "1", "--model.num_layers", "1", "--model.cutoff", "3.0"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # The dispatcher's console is as wide as the terminal; lines must not break within what the tests look for.
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def text(path):
+    return Path(path).read_text(encoding="utf-8")
+
+
+def write_data(name, *, number=14, symbols="OH2", seed=0, isolated=True):
+    rng = np.random.default_rng(seed)
+    frames = []
+    if isolated:
+        elements = dict.fromkeys(Atoms(symbols).get_chemical_symbols())
+        frames += [Atoms(e, info={"config_type": "isolated_atom"}) for e in elements]
+    for _ in range(number):
+        positions = np.array([[0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]]) + 0.1 * rng.normal(size=(3, 3))
+        frames.append(Atoms(symbols, positions=positions))
+    for atoms in frames:
+        atoms.calc = MorsePotential(epsilon=1.0, r0=1.0, rho0=3.0, rcut1=3.0, rcut2=4.0)
+        atoms.info["ref_energy"] = atoms.get_potential_energy() - 10.0 * len(atoms)
+        atoms.arrays["ref_forces"] = atoms.get_forces()
+        atoms.calc = None
+    ase.io.write(name, frames, format="extxyz")
+    return name
+
+
+KEYS = ["--keys.energy", "ref_energy", "--keys.forces", "ref_forces"]
+DATA = ["--train", "data.xyz", "--valid_fraction", "0.2", *KEYS]
+
+
+def train(*arguments, data=DATA, model=MODEL):
+    return main(["train", *data, *model, "--batch_size", "4", "--device", "cpu", *arguments])
+
+
+def test_a_run_folder_is_complete_and_its_checkpoint_loads(capsys):
+    write_data("data.xyz")
+    assert train("--output", "run", "--max_epochs", "2", "--loss.forces.weight", "7") == 0
+    out = capsys.readouterr().out
+    assert "11 structures, 3 for validation" in out
+    assert "meV/Å" in out
+    potential = load_potential("run/best")
+    assert potential.species == (1, 8)
+    config = json.loads(text("run/best/config.json"))
+    assert config["dtype"] == "float32"
+    assert config["metadata"]["valid_forces_mae"] > 0
+    written = yaml.safe_load(text("run/config.yaml"))
+    assert written["loss"]["forces"] == {"weight": 7.0, "kind": "norm", "delta": 0.01}
+    assert written["model"]["channels"] == 4
+    rows = list(csv.DictReader(text("run/metrics.csv").splitlines()))
+    assert len(rows) == 2
+    assert "valid_stress_mae" not in rows[0]
+    assert "epoch 2, step 6" in text("run/train.log")
+    assert torch.load("run/last/training_state.pt", weights_only=True)["progress"]["stopped"] == "max_epochs"
+
+    assert train("--output", "run", "--max_epochs", "2", "--loss.forces.weight", "7") == 0
+    assert "finished" in text("run/train.log")
+
+
+def test_yaml_of_a_run_repeats_it_and_other_settings_are_refused(capsys):
+    write_data("data.xyz")
+    assert train("--output", "a", "--max_epochs", "2") == 0
+    assert main(["train", "--config", "a/config.yaml", "--output", "b"]) == 0
+    assert text("a/metrics.csv") == text("b/metrics.csv")
+    capsys.readouterr()
+    assert train("--output", "a", "--max_epochs", "2", "--optimizer.learning_rate", "0.1") == 2
+    assert "optimizer.learning_rate: 0.005 in the folder, 0.1 now" in capsys.readouterr().err
+    write_data("data.xyz", seed=1)
+    assert train("--output", "a", "--max_epochs", "2") == 2
+    assert "training data" in capsys.readouterr().err
+
+
+def test_isolated_atoms_give_reference_energies_and_are_not_trained_on():
+    write_data("data.xyz")
+    write_data("valid.xyz", number=3, seed=1)
+    assert train("--output", "run", "--valid", "valid.xyz", "--max_epochs", "1") == 0
+    log = text("run/train.log")
+    assert "H -10.000000, O -10.000000" in log
+    assert "14 structures, 3 for validation" in log
+
+
+def test_fine_tuning_starts_from_the_weights(capsys):
+    write_data("data.xyz")
+    assert train("--output", "a", "--max_epochs", "3") == 0
+    fine = ["--output", "b", "--init_from", "a/best", "--max_epochs", "1", "--optimizer.learning_rate", "1e-12"]
+    assert train(*fine, model=[]) == 0
+    before, after = load_potential("a/best"), load_potential("b/last")
+    for name, weight in before.named_parameters():
+        torch.testing.assert_close(dict(after.named_parameters())[name], weight, rtol=0, atol=1e-9)
+    assert before.config == after.config
+
+    energies = ["--output", "c", "--reference_energies", '{"H": -1.0, "O": -2.0}']
+    assert train(*fine, *energies, model=[]) == 0
+    graph = graph_from_atoms(ase.io.read("data.xyz@5"), before.cutoff)
+    difference = load_potential("c/last")(graph).energy - before(graph).energy
+    assert difference.item() == pytest.approx(30.0 - 4.0, abs=1e-4)
+
+    capsys.readouterr()
+    assert train(*fine, "--output", "d", model=["--model.channels", "8"]) == 2
+    assert "architecture" in capsys.readouterr().err
+    write_data("data.xyz", symbols="NH2")
+    assert train(*fine, "--output", "e", model=[]) == 2
+    error = capsys.readouterr().err
+    assert "contain N" in error
+    assert "knows only H, O" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.name", "faset"], "facet"),
+        (["--model.chanels", "3"], "channels"),
+        (["--device", "gpu"], "auto, cpu, cuda"),
+        (["--threads", "0"], "threads"),
+        (["--max_epochs", "0"], "max_epochs"),
+        (["--loss.forces.kind", "l2"], "kind"),
+        (["--optimizer.clip_norm", "-1"], "clip_norm"),
+        (["--batch_size", "0"], "batch_size"),
+        (["--reference_energies", "guess"], "guess"),
+        (["--init_from", "nowhere"], "nowhere"),
+        (["--loss.energy.weight", "0", "--loss.forces.weight", "0"], "weight"),
+        (["--train", "missing.xyz"], "missing.xyz"),
+    ],
+)
+def test_nonsense_is_refused_in_one_message(arguments, message, capsys):
+    write_data("data.xyz")
+    assert train("--output", "run", "--max_epochs", "1", *arguments) == 2
+    error = capsys.readouterr().err
+    assert re.match("sciml train: error: ", error)
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_diverging_run_names_file_and_frame(capsys):
+    write_data("data.xyz")
+    options = ["--optimizer.learning_rate", "1e30", "--optimizer.clip_norm", "null"]
+    assert train("--output", "run", "--max_epochs", "5", *options) == 2
+    error = capsys.readouterr().err
+    assert "epoch" in error
+    assert "smaller optimizer.learning_rate" in error
+    assert "smaller optimizer.learning_rate" in text("run/train.log")
