@@ -13,6 +13,7 @@ operations in the same order. Hence a list and its reversed edges agree to the l
 filtered one. The positions n refers to are the given ones, wherever they are; nothing is wrapped for the caller.
 """
 
+import functools
 import importlib.util
 import logging
 import math
@@ -178,11 +179,9 @@ def _candidates(points: Tensor, rows: np.ndarray, periodic: np.ndarray, cutoff: 
     inside, box, wraps = _enclosed(points, rows, periodic, cutoff)
     # Wrapping moved the points by rounding errors: a few units in the last place of the largest number involved.
     search = cutoff + 64 * np.finfo(np.float64).eps * (float(points.abs().max()) + np.abs(box).max() + cutoff)
-    if points.is_cuda and importlib.util.find_spec("nvalchemiops") is not None:
+    if points.is_cuda and _nvalchemi_installed():
         receivers, senders, shifts = _search_nvalchemi(inside, box, periodic, search)
     else:
-        if points.is_cuda:
-            logger.warning("nvalchemi-toolkit-ops is not installed: neighbour lists are built on the CPU by vesin")
         receivers, senders, shifts = _search_vesin(inside, box, periodic, search)
     # `shifts` refer to wrapped atoms. Per pair, wrapped and final ones differ by a constant: they sort alike.
     if len(shifts) == 0:
@@ -243,6 +242,14 @@ def _search_vesin(points: Tensor, box: np.ndarray, periodic: np.ndarray, search:
     pairs, shifts = finder.compute(points=points.cpu().numpy(), box=box, periodic=periodic, quantities="PS")
     found = torch.from_numpy(pairs.astype(np.int64)).to(points.device)
     return found[:, 0], found[:, 1], torch.from_numpy(shifts.astype(np.int64)).to(points.device)
+
+
+@functools.cache
+def _nvalchemi_installed() -> bool:
+    installed = importlib.util.find_spec("nvalchemiops") is not None
+    if not installed:  # cached, hence said once
+        logger.warning("nvalchemi-toolkit-ops is not installed: neighbour lists are built on the CPU by vesin")
+    return installed
 
 
 def _search_nvalchemi(points: Tensor, box: np.ndarray, periodic: np.ndarray, search: float) -> tuple[Tensor, ...]:
