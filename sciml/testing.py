@@ -349,7 +349,7 @@ def supercell_error(potential: Any, structures: Structures) -> float:
 
 def dimer_roughness(potential: Any, species: Sequence[int], *, window: float = 0.1, step: float = 1e-4) -> float:
     """Largest |F(r+h) - 2F(r) + F(r-h)| of two atoms within `window` of the cutoff, eV/Å, over all pairs of species."""
-    distances = potential.cutoff + np.arange(-window, window + step / 2, step)
+    distances = _through_cutoff(potential, window, step)
     direction = np.array([0.36, 0.48, 0.80])
     positions = np.zeros((len(distances), 2, 3))
     positions[:, 1] = distances[:, None] * direction
@@ -364,13 +364,18 @@ def trimer_roughness(
 
     This finds what no dimer shows: normalisation by the number of neighbours, or an unsmoothed list of the nearest.
     """
-    distances = potential.cutoff + np.arange(-window, window + step / 2, step)
+    distances = _through_cutoff(potential, window, step)
     direction = np.array([0.36, 0.48, 0.80])
     positions = np.zeros((len(distances), 3, 3))
     positions[:, 1] = spacing * np.array([0.80, -0.60, 0.0])
     positions[:, 2] = distances[:, None] * direction
     pairs = itertools.product(species, repeat=2)
     return float(np.max([_roughness(potential, (a, b, b), positions) for a, b in pairs]))
+
+
+def _through_cutoff(potential: Any, window: float, step: float) -> np.ndarray:
+    # Beyond the cutoff there is no edge and nothing to see, so a few steps will do.
+    return potential.cutoff + np.arange(-window, 9.5 * step, step)
 
 
 def _roughness(potential: Any, numbers: Sequence[int], positions: np.ndarray) -> float:
@@ -419,7 +424,9 @@ def save_load_error(potential: Any, structures: Structures) -> float:
     rebuilt = type(potential)(**json.loads(json.dumps(potential.config))).double()
     rebuilt.load_state_dict(tensors_from_bytes(tensors_to_bytes(tensors)))
     rebuilt.to(next(itertools.chain(potential.parameters(), potential.buffers()), torch.empty(0)).device)
-    rebuilt.eval()
+    rebuilt.requires_grad_(
+        False
+    ).eval()  # as `potential` is: what needs gradients takes other paths, and rounds otherwise
     atoms = structures.crystal
     before, after = predict(potential, [atoms])[0], predict(rebuilt, [atoms])[0]
     fields = ("energies", "forces", "stress")
