@@ -99,7 +99,9 @@ def load_structure(name: str) -> Atoms:
     """
     if Path(name).is_file():
         try:
-            return read(name, index=-1)
+            structure = read(name, index=-1)
+            assert isinstance(structure, Atoms)  # one frame, since the index is a number
+            return structure
         except Exception as error:  # the readers of ASE raise whatever they come across
             raise ValueError(f"{name} cannot be read as a structure: {error or type(error).__name__}") from error
     try:

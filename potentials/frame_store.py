@@ -74,13 +74,14 @@ class FrameStore:
 
     def result(self, atoms: Atoms, *, steps: int, timestep: float, seconds: float) -> MDResult:
         """All frames of the run."""
+        positions: np.ndarray | None = None
+        velocities: np.ndarray | None = None
         if self.folder is None:
             table = np.array([[row[name] for name in COLUMNS] for row in self.rows]).reshape(-1, len(COLUMNS))
             positions = np.array([frame.positions for frame in self.frames])
             velocities = np.array([frame.get_velocities() for frame in self.frames]) * units.fs
         else:
             table = np.loadtxt(self.folder / ENERGIES, delimiter=",", skiprows=1, ndmin=2)
-            positions = velocities = None
         columns = dict(zip(COLUMNS, table.T, strict=True))
         return MDResult(
             **columns, atoms=atoms, positions=positions, velocities=velocities, steps=steps, timestep=timestep,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -60,10 +61,8 @@ def run(config: Config) -> None:
     console = Console()
     atoms = load_structure(config.structure)
     output = Path(config.output)
-    try:
-        ase.io.formats.filetype(str(output), read=False)
-    except ase.io.formats.UnknownFileTypeError as error:
-        raise ValueError(f"the ending of {output} names no format that ASE writes; use for example .xyz") from error
+    if not _writable(output):
+        raise ValueError(f"the ending of {output} names no format that ASE writes; use for example .xyz")
     atoms.calc = chosen_calculator(
         config.checkpoint,
         config.calculator,
@@ -100,3 +99,11 @@ def run(config: Config) -> None:
             f"continue from {output} or raise max_steps"
         )
         sys.exit(1)
+
+
+def _writable(path: Path) -> bool:
+    """Whether ASE has a writer for the ending of `path`; asked before the work, not after it."""
+    try:
+        return bool(get_ioformat(filetype(str(path), read=False)).can_write)
+    except UnknownFileTypeError:
+        return False
