@@ -95,10 +95,11 @@ def test_yaml_of_a_run_repeats_it_and_other_settings_are_refused(capsys):
 def test_isolated_atoms_give_reference_energies_and_are_not_trained_on():
     write_data("data.xyz")
     write_data("valid.xyz", number=3, seed=1)
-    assert train("--output", "run", "--valid", "valid.xyz", "--max_epochs", "1") == 0
+    assert train("--output", "run", "--valid", "valid.xyz", "--test", "valid.xyz", "--max_epochs", "1") == 0
     log = text("run/train.log")
     assert "H -10.000000, O -10.000000" in log
     assert "14 structures, 3 for validation" in log
+    assert Path("run/test/parity.png").exists()
 
 
 def test_fine_tuning_starts_from_the_weights(capsys):

@@ -1,7 +1,6 @@
 """`sciml train`: from labelled structures to a trained potential in a run folder."""
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -17,15 +16,10 @@ from ase.data import chemical_symbols
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from sciml.cli import evaluate
 from sciml.cli.train_display import Logs, ProgressBar, summary
-from sciml.cli.train_setup import digest, loss_terms, prepare
-from sciml.datasets import (
-    LabelKeys,
-    LabelledStructure,
-    labelled_graph,
-    read_structures,
-    split_structures,
-)
+from sciml.cli.train_setup import describe_potential, digest, loss_terms, prepare
+from sciml.datasets import LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
 from sciml.graphs import AtomicGraph, collate
 from sciml.potentials.checkpoint import read_config, save_potential
 from sciml.potentials.interface import Potential
@@ -40,7 +34,7 @@ from sciml.training.progress import LoopSettings
 logger = logging.getLogger("sciml.train")
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
-FREE_SETTINGS = ("train", "valid", "index", "output", "max_time", "device", "threads")
+FREE_SETTINGS = ("train", "valid", "test", "index", "output", "max_time", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,9 @@ class Config:
 
     Attributes:
         train: files of labelled structures, anything that ase.io reads; patterns such as "data/*.xyz" too.
-        output: run folder: config.yaml, metrics.csv, learning_curve.png, train.log, best/ and last/.
+        output: run folder: config.yaml, metrics.csv, learning_curve.png, train.log, best/, last/; test/ with `test`.
         valid: files of validation structures; without them a part of `train` is held out.
+        test: files of structures on which the best checkpoint is evaluated at the end, as by `sciml evaluate`.
         valid_fraction: share of `train` that is held out if there is no `valid`.
         index: frames to read of each file, in Python's slice notation.
         keys: names of the labels in the files.
@@ -93,6 +88,7 @@ class Config:
     train: list[str]
     output: str
     valid: list[str] | None = None
+    test: list[str] | None = None
     valid_fraction: float = 0.1
     index: str = ":"
     keys: LabelKeys = field(default_factory=LabelKeys)
@@ -172,7 +168,7 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
         atomic_write(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
     fingerprint = {
         **{name: value for name, value in flatten(plain(dataclasses.asdict(config))).items() if is_binding(name)},
-        "potential": json.dumps(potential.config, sort_keys=True),
+        "potential": describe_potential(potential),
         "training data": digest(graphs),
         "validation data": digest(valid_graphs),
     }
@@ -190,6 +186,16 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
             reporter=reporter if fabric.is_global_zero else None,
         )
     console.print(summary(progress, objective, folder))
+    if config.test is not None and fabric.is_global_zero:
+        evaluate.run(
+            evaluate.Config(
+                checkpoint=str(folder / "best"),
+                data=config.test,
+                output=str(folder / "test"),
+                keys=config.keys,
+                device=str(fabric.device),
+            )
+        )
 
 
 def launch(device: str) -> Fabric:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import inspect
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
-from sciml.datasets import (
-    LabelledStructure,
-    labelled_graph,
-    reference_energies,
-)
+from sciml.datasets import LabelledStructure, labelled_graph, reference_energies
 from sciml.graphs import AtomicGraph
 from sciml.potentials.checkpoint import MODELS, build_potential, load_potential, read_config
 from sciml.potentials.interface import Potential
@@ -57,7 +54,7 @@ def prepare(
     arguments = dict(model)
     name = arguments.pop("name", "facet")
     accepted = inspect.signature(model_class(name)).parameters
-    species = sorted(int(number) for number in arguments.get("species", elements))
+    species = list(arguments.get("species", elements))
     unknown = [chemical_symbols[number] for number in elements if number not in species]
     if unknown:
         raise ValueError(f"the training structures contain {', '.join(unknown)}, which model.species does not have")
@@ -87,11 +84,12 @@ def statistics(graphs: Sequence[AtomicGraph]) -> dict[str, float]:
     num_atoms = sum(graph.num_nodes for graph in graphs)
     neighbors = sum(graph.edge_index.shape[1] for graph in graphs) / num_atoms
     forces = torch.cat([graph.forces.flatten() for graph in graphs])
-    rms = float(forces[~forces.isnan()].square().mean().sqrt())
+    known = forces[~forces.isnan()]
+    rms = float(known.square().mean().sqrt()) if len(known) else 0.0
     return {
         # A gas of isolated atoms has no neighbours, and forces may be missing or zero: scales stay positive.
         "average_num_neighbors": max(neighbors, 1.0),
-        "energy_scale": rms if math.isfinite(rms) and rms > 0 else 1.0,
+        "energy_scale": rms if 0 < rms < math.inf else 1.0,
     }
 
 
@@ -156,6 +154,19 @@ def loss_terms(
     if missing:
         logger.warning("the validation structures have no %s", " and no ".join(missing))
     return kept
+
+
+def describe_potential(potential: Potential) -> str:
+    """Its arguments as JSON; floats in nine digits, so that another number of threads gives the same text."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: rounded(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [rounded(item) for item in value]
+        return float(f"{value:.9g}") if isinstance(value, float) else value
+
+    return json.dumps(rounded(potential.config), sort_keys=True)
 
 
 def digest(graphs: Sequence[AtomicGraph]) -> str:

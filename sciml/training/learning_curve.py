@@ -33,6 +33,7 @@ def plot_learning_curve(path: Path, rows: Sequence[Row], *, targets: Sequence[st
     """Plot the loss and each target's validation error against the epoch, on logarithmic axes, atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     panels = [("loss", [("train_loss", "training"), ("valid_loss", "validation")])]
     for target, unit in zip(targets, units, strict=True):
@@ -53,4 +54,8 @@ def plot_learning_curve(path: Path, rows: Sequence[Row], *, targets: Sequence[st
         if ax.lines:
             ax.set_yscale("log")
             ax.legend(frameon=False)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")  # plain numbers, not powers of ten
+            axis.set_minor_formatter(NullFormatter())
     atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=150))
