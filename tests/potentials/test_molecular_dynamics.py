@@ -42,7 +42,7 @@ class Harmonic(Calculator):
         self.results = {"energy": float(STIFFNESS / 2 * ((lengths - LENGTH) ** 2).sum()), "forces": forces}
 
 
-class Forgetful(Harmonic):
+class Remembering(Harmonic):
     """Forces that depend a little on the evaluation before, as those of a self-consistent method do."""
 
     previous = 0.0
@@ -206,8 +206,8 @@ def test_files_hold_what_memory_holds_and_a_longer_run_continues(tmp_path, ensem
 
 def test_the_past_of_a_calculator_makes_no_difference(tmp_path):
     start = Atoms("N3", positions=[[0, 0, 0], [1.2, 0, 0], [1.5, 1.1, 0]])
-    start.calc = Forgetful()
-    settings = {"timestep": 0.5, "segment_steps": 10, "log_interval": 1, "new_calculator": Forgetful}
+    start.calc = Remembering()
+    settings = {"timestep": 0.5, "segment_steps": 10, "log_interval": 1, "new_calculator": Remembering}
     whole = run_md(start, steps=40, **settings)
     run_md(start, steps=20, folder=tmp_path, **settings)
     result = run_md(start, steps=40, folder=tmp_path, **settings)
