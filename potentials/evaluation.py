@@ -123,12 +123,14 @@ def evaluate(
         progress: called with the number of structures after each batch.
 
     Raises:
-        ValueError: if there are no structures or no labels, numbers of structures and groups differ, an element is
-            unknown, or a prediction is not finite.
+        ValueError: if there are no structures or no labels, numbers of structures and groups differ, a limit is not
+            positive, an element is unknown, or a prediction is not finite.
     """
     config_types = ["default"] * len(graphs) if config_types is None else config_types
     if len(graphs) == 0:
         raise ValueError("got no structures to evaluate")
+    if max_atoms < 1 or max_edges < 1:
+        raise ValueError(f"got max_atoms={max_atoms} and max_edges={max_edges}; expected positive numbers")
     if len(config_types) != len(graphs):
         raise ValueError(f"got {len(graphs)} structures and {len(config_types)} config_types; expected one for each")
     _check_species(potential, graphs)

@@ -93,25 +93,25 @@ def run(config: Config) -> None:
 def error_table(result: EvaluationResult) -> Table:
     """MAE and RMSE of each property: of all structures, of each config_type and (forces) of each element."""
     table = Table(title=f"{result.num_structures} structures, {result.num_atoms} atoms")
-    table.add_column("")
-    for name in result.comparisons:
-        for error in ("MAE", "RMSE"):
-            table.add_column(f"{_TITLES[name][0]}\n{error} ({_TITLES[name][1]})", justify="right")
-    table.add_row("all", *_cells(result, result.overall), style="bold", end_section=True)
+    for heading in ("", "property"):
+        table.add_column(heading)
+    for heading in ("MAE", "RMSE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("unit")
+    table.add_column("values", justify="right", no_wrap=True)
+    _add_rows(table, "all", result.overall)
     groups = result.by_config_type
     if len(groups) > 1:
         for group, errors in groups.items():
-            table.add_row(escape(group), *_cells(result, errors))
-        table.add_section()
-    for symbol, errors in result.forces_by_element.items():
-        table.add_row(f"forces on {symbol}", *_cells(result, {"forces": errors}))
+            _add_rows(table, group, errors)
+    for symbol, summary in result.forces_by_element.items():
+        _add_rows(table, symbol, {"forces": summary})
     return table
 
 
-def _cells(result: EvaluationResult, errors: Mapping[str, ErrorSummary]) -> list[str]:
-    """MAE and RMSE of each property in 1/1000 of its unit, empty where there is none."""
-    cells = []
-    for name in result.comparisons:
-        summary = errors.get(name)
-        cells += ["", ""] if summary is None else [f"{1e3 * summary.mae:.4g}", f"{1e3 * summary.rmse:.4g}"]
-    return cells
+def _add_rows(table: Table, label: str, errors: Mapping[str, ErrorSummary]) -> None:
+    for row, (name, summary) in enumerate(errors.items()):
+        title, unit = _TITLES[name]
+        mae, rmse = f"{1e3 * summary.mae:.4g}", f"{1e3 * summary.rmse:.4g}"
+        table.add_row(escape(label) if row == 0 else "", title, mae, rmse, unit, str(summary.count))
+    table.add_section()
