@@ -1,0 +1,249 @@
+"""Facet: Clebsch-Gordan convolutions with spline radial weights, and a mixer on the sphere for the many-body terms.
+
+Miklaucic et al., arXiv:2509.08418. What differs from the published model, and why:
+
+- the mixer multiplies two functions on the sphere instead of applying a SiLU to one, because the product is exactly
+  equivariant on a finite grid (`activation="silu"` brings the original back, at the price of its error);
+- all of O(3): features change sign under inversion as their parity says, so mirror images have the same energy;
+- norms whose denominators cannot vanish, so that the energy stays smooth where a neighbour crosses the cutoff;
+- all neighbours within the cutoff, never only the nearest k, for the same reason;
+- atomic energies are summed, not averaged: the energy is extensive.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from sciml.graphs import AtomicGraph
+from sciml.nn.constants import ConstantsModule
+from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
+from sciml.nn.norms import BoundedNorm
+from sciml.nn.radial import SplineBasis
+from sciml.nn.sphere_mixer import SphereMixer
+from sciml.nn.spherical_harmonics import SphericalHarmonics
+from sciml.potentials.interface import Potential
+from sciml.tensor_products import ConvolutionGraph, RadialWeights, TensorProductProblem, tensor_product
+
+# Below this distance (Å) direction and distance of a pair stop changing, which keeps their derivatives finite.
+SHORTEST = 1e-6
+
+
+class Facet(ConstantsModule, Potential):
+    """E = Σ_i [ E_ref(Z_i) + s(Z_i) + σ · readout(0e features of atom i after every layer) ].
+
+    Features are (atoms, components, channels). They start as an embedding of the element; every layer convolves them
+    with the neighbours' harmonics and mixes the result on the sphere (`FacetLayer`).
+
+    Args:
+        species: atomic numbers.
+        reference_energies: E_ref, eV, in the order of `species`; kept in float64. None for zeros.
+        cutoff: Å.
+        channels: channels of each irrep.
+        lmax: largest degree of features and harmonics.
+        num_layers: number of layers; atoms see each other over num_layers · cutoff.
+        num_basis: spline functions of each radial weight.
+        pseudo: whether features of parity -(-1)^l are kept as well. They are gated, the mixer does not see them.
+        backend: tensor product of the convolution, a key of `sciml.tensor_products.BACKENDS`.
+        activation: of the mixer: "product" (exact) or "silu" (approximate, see `equivariance_error`).
+        average_num_neighbors: n̄, by whose root messages are divided.
+        energy_scale: σ, eV.
+        shifts: initial s, eV, in the order of `species`; trained. None for zeros.
+
+    Raises:
+        ValueError: for species that are unknown or repeated, lists of another length, or sizes that are not positive.
+    """
+
+    species_lookup: Tensor
+    reference_energies: Tensor
+
+    def __init__(
+        self,
+        *,
+        species: Sequence[int],
+        reference_energies: Sequence[float] | None = None,
+        cutoff: float = 5.0,
+        channels: int = 32,
+        lmax: int = 2,
+        num_layers: int = 2,
+        num_basis: int = 12,
+        pseudo: bool = False,
+        backend: str = "clebsch_gordan",
+        activation: str = "product",
+        average_num_neighbors: float = 16.0,
+        energy_scale: float = 1.0,
+        shifts: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        order = sorted(range(len(species)), key=lambda k: species[k])
+        self.species = tuple(int(species[k]) for k in order)
+        if not self.species or len(set(self.species)) < len(species) or not all(0 < z < 119 for z in self.species):
+            raise ValueError(f"got the species {list(species)}; expected distinct atomic numbers from 1 to 118")
+        for name, value in (
+            ("cutoff", cutoff),
+            ("channels", channels),
+            ("num_layers", num_layers),
+            ("average_num_neighbors", average_num_neighbors),
+            ("energy_scale", energy_scale),
+        ):
+            if not value > 0:
+                raise ValueError(f"got {name}={value}; it must be positive")
+        if lmax < 0:
+            raise ValueError(f"got lmax={lmax}; it must not be negative")
+        self.cutoff = float(cutoff)
+        self._config: dict[str, Any] = {
+            "species": list(self.species),
+            "reference_energies": _per_species("reference_energies", reference_energies, order),
+            "cutoff": self.cutoff,
+            "channels": channels,
+            "lmax": lmax,
+            "num_layers": num_layers,
+            "num_basis": num_basis,
+            "pseudo": pseudo,
+            "backend": backend,
+            "activation": activation,
+            "average_num_neighbors": average_num_neighbors,
+            "energy_scale": energy_scale,
+            "shifts": _per_species("shifts", shifts, order),
+        }
+        lookup = torch.full((119,), -1)
+        lookup[list(self.species)] = torch.arange(len(self.species))
+        self.register_buffer("species_lookup", lookup, persistent=False)
+        reference = torch.tensor(self._config["reference_energies"], dtype=torch.float64)
+        self.register_constant("reference_energies", reference, keep_float64=True)
+        self.energy_scale = float(energy_scale)
+        self.shifts = nn.Parameter(torch.tensor(self._config["shifts"], dtype=torch.get_default_dtype()))
+        self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
+        self.basis = SplineBasis(cutoff, num_basis)
+        self.harmonics = SphericalHarmonics(lmax)
+        natural = Irreps([(1, (l, (-1) ** l)) for l in range(lmax + 1)])
+        # 0o comes last because it is reached last: the irreps of a layer then begin with those of the one before.
+        opposite = Irreps([(1, (l, -((-1) ** l))) for l in (*range(1, lmax + 1), 0)])
+        self.layers = nn.ModuleList()
+        irreps = Irreps("0e")
+        for _ in range(num_layers):
+            layer = FacetLayer(
+                irreps,
+                natural + opposite if pseudo else natural,
+                irreps_edges=natural,
+                channels=channels,
+                num_basis=num_basis,
+                backend=backend,
+                activation=activation,
+                average_num_neighbors=average_num_neighbors,
+            )
+            self.layers.append(layer)
+            irreps = layer.irreps_out
+        self.readout = nn.Sequential(
+            nn.Linear((num_layers + 1) * channels, channels), nn.SiLU(), nn.Linear(channels, 1)
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that build this potential anew (without its weights)."""
+        return dict(self._config)
+
+    def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
+        species = self.species_lookup[graph.atomic_numbers]
+        vectors = edge_vectors.to(self.embedding.dtype)
+        distances = vectors.square().sum(dim=1).clamp_min(SHORTEST**2).sqrt()  # (edges,)
+        harmonics = self.harmonics(vectors / distances[:, None])  # (edges, (lmax+1)²)
+        basis = self.basis(distances)  # (edges, num_basis)
+        edges = ConvolutionGraph(graph.edge_index[0], graph.edge_index[1], graph.num_nodes)
+        x = self.embedding.index_select(0, species)[:, None, :]  # (atoms, 1, channels)
+        scalars = [x[:, 0]]
+        for layer in self.layers:
+            x = layer(x, harmonics, basis, edges)
+            scalars.append(x[:, 0])
+        readout = self.readout(torch.cat(scalars, dim=1))[:, 0] * self.energy_scale + self.shifts[species]
+        return readout.double() + self.reference_energies[species]
+
+    def equivariance_error(self) -> float:
+        """Largest relative equivariance error of the mixers' sphere grids (`SphereMixer.equivariance_error`)."""
+        return max(layer.mixer.equivariance_error() for layer in self.layers)
+
+
+class FacetLayer(nn.Module):
+    """x ← x + Norm( Mix( m ) ),  m_i = B x_i + n̄^(-1/2) A Σ_{j→i} (C Norm(x)_j) ⊗ Y(r_ij) w(r_ij).
+
+    Mix is the sphere mixer for the irreps of parity (-1)^l, whose result is gated by sigmoids of the scalars; the
+    scalars themselves go through a two-layer network; the other irreps are only gated. The scale of the last norm
+    starts at zero, so that a new layer is the identity.
+
+    Args:
+        irreps_in: irreps of the atoms, one channel each; 0e first.
+        irreps_out: irreps wanted; those that no path reaches are left out.
+        irreps_edges: irreps of the harmonics.
+        channels: channels of each irrep.
+        num_basis: radial functions.
+        backend: tensor product.
+        activation: of the sphere mixer.
+        average_num_neighbors: n̄.
+
+    Attributes:
+        irreps_out: irreps of the result, one channel each; begins with `irreps_in`.
+    """
+
+    gate_of_row: Tensor
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        *,
+        irreps_edges: Irreps,
+        channels: int,
+        num_basis: int,
+        backend: str,
+        activation: str,
+        average_num_neighbors: float,
+    ) -> None:
+        super().__init__()
+        reached = {ir for _, ir1 in irreps_in for _, ir2 in irreps_edges for ir in ir1 * ir2}
+        self.irreps_out = Irreps([(1, ir) for _, ir in irreps_out if ir in reached])
+        self.channels = channels
+        self.message_scale = average_num_neighbors**-0.5
+        self.norm_in = BoundedNorm(irreps_in, channels)
+        self.linear_senders = EquivariantLinear(irreps_in, channels, channels)
+        with_channels = Irreps([(channels, ir) for _, ir in irreps_in])
+        problem = TensorProductProblem(with_channels, irreps_edges, self.irreps_out, mode="uvu")
+        self.product = tensor_product(problem, backend, layout="ir_mul")
+        # B-splines overlap four at a time with squares that sum to about one: weights of unit variance.
+        self.radial_weights = nn.Parameter(torch.randn(num_basis, self.product.weight_numel))
+        self.linear_paths = PathLinear(self.product.irreps_out, self.irreps_out, channels)
+        self.linear_self = EquivariantLinear(irreps_in, channels, channels)
+        natural = Irreps([(1, ir) for _, ir in self.irreps_out if ir.p == (-1) ** ir.l])
+        self.num_mixed = natural.dim
+        self.mixer = SphereMixer(natural, channels, activation=activation)
+        self.scalars = nn.Sequential(
+            nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, channels * len(self.irreps_out))
+        )
+        self.register_buffer("gate_of_row", rows_of_blocks(self.irreps_out)[1:] - 1, persistent=False)
+        self.norm_out = BoundedNorm(self.irreps_out, channels, initial_scale=0.0)
+
+    def forward(self, x: Tensor, harmonics: Tensor, basis: Tensor, edges: ConvolutionGraph) -> Tensor:
+        """Update (atoms, components of irreps_in, channels) to (atoms, components of irreps_out, channels)."""
+        senders = self.linear_senders(self.norm_in(x)).flatten(1)
+        received = self.product.convolve(senders, harmonics, RadialWeights(basis, self.radial_weights), edges)
+        message = self.linear_paths(received.unflatten(1, (-1, self.channels))) * self.message_scale
+        message = message + self._fill_up(self.linear_self(x))  # (atoms, components, channels)
+        mixed = self.mixer(message[:, : self.num_mixed])
+        update = self.scalars(torch.cat([message[:, 0], mixed[:, 0]], dim=1)).unflatten(1, (-1, self.channels))
+        gates = torch.sigmoid(update[:, 1:]).index_select(1, self.gate_of_row)
+        gated = torch.cat([mixed[:, 1:], message[:, self.num_mixed :]], dim=1) * gates
+        return self._fill_up(x) + self.norm_out(torch.cat([update[:, :1], gated], dim=1))
+
+    def _fill_up(self, x: Tensor) -> Tensor:
+        """Append zeros for the irreps that the layer adds."""
+        return nn.functional.pad(x, (0, 0, 0, self.irreps_out.dim - x.shape[1]))
+
+
+def _per_species(name: str, values: Sequence[float] | None, order: Sequence[int]) -> list[float]:
+    if values is None:
+        return [0.0] * len(order)
+    if len(values) != len(order):
+        raise ValueError(f"got {len(values)} {name} for {len(order)} species; give one for each, in their order")
+    return [float(values[k]) for k in order]

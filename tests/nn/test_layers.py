@@ -1,0 +1,144 @@
+import pytest
+import torch
+from e3nn import o3
+
+from sciml.nn.linear import EquivariantLinear, PathLinear
+from sciml.nn.norms import BoundedNorm
+from sciml.nn.radial import SplineBasis
+from sciml.nn.sphere_mixer import SphereMixer, sphere_grid
+from sciml.nn.spherical_harmonics import SphericalHarmonics
+
+IRREPS = o3.Irreps("0e+1o+2e")
+
+
+def representation(irreps):
+    """Matrix of an improper rotation, exact in float64: the columns are the images of harmonics and pseudoharmonics."""
+    torch.set_default_dtype(torch.float64)
+    matrix = irreps.D_from_matrix(-o3.rand_matrix())
+    torch.set_default_dtype(torch.float32)
+    return matrix.double()
+
+
+@pytest.mark.parametrize("lmax", range(5))
+def test_harmonics_equal_e3nn(lmax):
+    n = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=1)
+    expected = o3.spherical_harmonics(list(range(lmax + 1)), n, False, "component")
+    torch.testing.assert_close(SphericalHarmonics(lmax).double()(n), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("degree", range(1, 10))
+def test_grid_is_exact_to_its_degree_and_not_beyond(degree):
+    points, weights = sphere_grid(degree)
+    means = {
+        l: (weights @ o3.spherical_harmonics(l, points, False, "component")).abs().max() for l in range(1, degree + 3)
+    }
+    assert max(means[l] for l in range(1, degree + 1)) < 1e-14
+    assert max(means.values()) > 1e-3
+    assert abs(weights.sum() - 1) < 1e-14
+
+
+@pytest.mark.parametrize("degree", range(1, 10))
+def test_grid_is_its_own_image_under_inversion(degree):
+    points, _ = sphere_grid(degree)
+    assert (points[:, None] + points).norm(dim=2).min(dim=1).values.max() < 1e-12
+
+
+@pytest.mark.parametrize("lmax", range(4))
+def test_product_mixer_is_equivariant_to_rounding(lmax):
+    natural = o3.Irreps([(1, (l, (-1) ** l)) for l in range(lmax + 1)])
+    assert SphereMixer(natural, 6).equivariance_error() < 1e-12
+
+
+def test_product_mixer_needs_every_point_of_its_grid():
+    """One polar ring less, and the quadrature of degree 3L is no longer exact."""
+    mixer = SphereMixer(IRREPS, 6)
+    points, weights = sphere_grid(3)
+    harmonics = o3.spherical_harmonics([0, 1, 2], points, False, "component")
+    mixer.register_constant("to_grid", harmonics)
+    mixer.register_constant("from_grid", (harmonics * weights[:, None]).T)
+    assert mixer.equivariance_error() > 1e-2
+
+
+def test_silu_mixer_reports_an_error_that_falls_with_oversampling():
+    errors = []
+    for oversampling in (1, 2, 4):
+        torch.manual_seed(0)
+        errors.append(SphereMixer(IRREPS, 6, activation="silu", oversampling=oversampling).equivariance_error())
+    assert errors[0] > 3 * errors[1] > 9 * errors[2] > 1e-12
+
+
+def test_mixer_couples_by_gaunt_coefficients():
+    """The product of two functions, projected back: e3nn's Clebsch-Gordan couplings of even l1+l2+l3, weighted."""
+    mixer = SphereMixer(IRREPS, 1).double()
+    x = torch.randn(4, 9, 1, dtype=torch.float64)
+    left, right = (mixer.to_grid @ mixer.linear_in(x)).chunk(2, dim=2)
+    points, weights = sphere_grid(40)
+    harmonics = o3.spherical_harmonics([0, 1, 2], points, False, "component")
+    a, b = mixer.linear_in(x).chunk(2, dim=2)
+    fine = (harmonics @ a / 3**0.5) * (harmonics @ b / 3**0.5)
+    expected = mixer.linear_out((harmonics * weights[:, None]).T @ fine)
+    torch.testing.assert_close(mixer(x), expected, rtol=1e-12, atol=1e-12)
+    assert left.shape == right.shape == (4, 32, 1)
+
+
+def test_mixer_refuses_what_is_no_function_on_the_sphere():
+    with pytest.raises(ValueError, match="parity"):
+        SphereMixer("0e+1e", 4)
+    with pytest.raises(ValueError, match="product, silu"):
+        SphereMixer("0e", 4, activation="relu")
+
+
+@pytest.mark.parametrize("irreps", ["0e+1o+2e", "0e+1o+2e+1e+2o+0o"])
+def test_linear_and_norm_are_equivariant(irreps):
+    irreps = o3.Irreps(irreps)
+    matrix = representation(irreps)
+    x = torch.randn(5, irreps.dim, 4, dtype=torch.float64)
+    for layer in (EquivariantLinear(irreps, 4, 6).double(), BoundedNorm(irreps, 4).double()):
+        torch.testing.assert_close(layer(matrix @ x), matrix @ layer(x), rtol=1e-12, atol=1e-12)
+
+
+def test_path_linear_is_equivariant_and_orders_its_result():
+    paths, out = o3.Irreps("3x0e+3x0e+3x1o+3x1e+3x1e+3x2e"), o3.Irreps("0e+1o+2e+1e")
+    layer = PathLinear(paths, out, 5).double()
+    rows = o3.Irreps([(1, ir) for _, ir in paths])
+    rotation = o3.rand_matrix().double()
+    torch.set_default_dtype(torch.float64)
+    d_in, d_out = rows.D_from_matrix(-rotation), out.D_from_matrix(-rotation)
+    torch.set_default_dtype(torch.float32)
+    x = torch.randn(2, rows.dim, 3, dtype=torch.float64)
+    torch.testing.assert_close(layer(d_in @ x), d_out @ layer(x), rtol=1e-6, atol=1e-6)
+
+
+def test_bounded_norm_fades_with_its_input():
+    """A plain RMS norm would map ε x to something of size one."""
+    norm = BoundedNorm(IRREPS, 4).double()
+    x = torch.randn(3, 9, 4, dtype=torch.float64)
+    torch.testing.assert_close(norm(1e-6 * x), 1e-6 * x, rtol=1e-10, atol=0)
+    assert norm(1e6 * x).abs().max() < 10
+    assert (BoundedNorm(IRREPS, 4, initial_scale=0.0)(x.float()) == 0).all()
+
+
+def test_spline_basis_is_zero_with_two_derivatives_at_the_cutoff():
+    basis = SplineBasis(5.0, 8).double()
+    r = torch.tensor([5.0 - 1e-4, 5.0, 5.5], dtype=torch.float64, requires_grad=True)
+    values = basis(r)
+    assert 0 < values[0].max() < 1e-11
+    assert (values[1:] == 0).all()
+    (slope,) = torch.autograd.grad(values.sum(), r, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), r)
+    assert 0 < slope[0].abs() < 1e-6
+    assert 0 < curvature[0].abs() < 1e-2
+
+
+def test_spline_basis_reproduces_cubics_inside():
+    """B-splines of degree three span every cubic polynomial, between the first and the last full set of four."""
+    basis = SplineBasis(6.0, 11).double()
+    r = torch.linspace(1.0, 4.0, 200, dtype=torch.float64)
+    cubic = 1 - 2 * r + 0.5 * r**2 - 0.1 * r**3
+    coefficients = torch.linalg.pinv(basis(r)) @ cubic
+    assert (basis(r) @ coefficients - cubic).abs().max() < 1e-10
+
+
+def test_spline_basis_refuses_too_few_functions():
+    with pytest.raises(ValueError, match="at least 2"):
+        SplineBasis(5.0, 1)
