@@ -73,14 +73,13 @@ class Logs:
 
     def __init__(self, folder: Path, console: Console, *, to_file: bool) -> None:
         self.logger = logging.getLogger("sciml")
-        self.handlers: list[logging.Handler] = [
-            RichHandler(console=console, level=logging.WARNING, show_path=False, show_time=False)
-        ]
+        self.file: logging.Handler = logging.NullHandler()
         if to_file:
             folder.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(folder / "train.log", encoding="utf-8")
-            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            self.handlers.append(file)
+            self.file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+            self.file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        on_console = RichHandler(console=console, level=logging.WARNING, show_path=False, show_time=False)
+        self.handlers = [on_console, self.file]
 
     def __enter__(self) -> None:
         self.level = self.logger.level
@@ -90,8 +89,8 @@ class Logs:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, ValueError):
-            # The dispatcher shows it on the console; the log keeps it too.
-            self.logger.handle(self.logger.makeRecord("sciml.train", logging.ERROR, "", 0, str(error), (), None))
+            # The dispatcher shows it on the console.
+            self.file.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
         for handler in self.handlers:
             self.logger.removeHandler(handler)
             handler.close()

@@ -35,8 +35,8 @@ def describe_items(
     for index in indices:
         with torch.no_grad():
             loss = weighted_loss(objective, objective(single, loader.batch([index])))
-        losses.append((math.inf if math.isnan(loss) else loss, index))
-    losses.sort(reverse=True)
+        losses.append((loss, index))
+    losses.sort(key=lambda item: math.inf if math.isnan(item[0]) else item[0], reverse=True)
     lines = [f"  {loader.describe(index)}: loss {loss:.4g}" for loss, index in losses[:shown]]
     if len(losses) > shown:
         lines.append(f"  and {len(losses) - shown} more")
