@@ -22,7 +22,7 @@ def parity_plot(result: EvaluationResult, *, max_points: int = 20000) -> Figure:
     spaced part is drawn; MAE and RMSE are always those of all.
     """
     names = [name for name in _PANELS if name in result.comparisons]
-    figure = Figure(figsize=(4.2 * len(names), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(names), 4.5), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         _panel(axes, name, result.comparisons[name], max_points)
     return figure
@@ -52,9 +52,9 @@ def _panel(axes: Axes, name: str, comparison: Comparison, max_points: int) -> No
 
     errors = comparison.summary()
     text = (
-        f"MAE {factor * errors.mae:.3g} {small_unit}\nRMSE {factor * errors.rmse:.3g} {small_unit}\nn = {errors.count}"
+        f"MAE {factor * errors.mae:.4g} {small_unit}\nRMSE {factor * errors.rmse:.4g} {small_unit}\nn = {errors.count}"
     )
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9)
     suffix = " - mean" if name == "energy_per_atom" else ""
-    axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
+    axes.set(xlim=limits, ylim=limits, box_aspect=1, title=title)
     axes.set(xlabel=f"reference{suffix} ({unit})", ylabel=f"predicted{suffix} ({unit})")

@@ -22,7 +22,7 @@ class Embedded(ConstantsModule, Potential):
         return {"species": list(self.species), "cutoff": self.cutoff, "width": self.width}
 
     def kinds(self, graph):
-        return torch.searchsorted(torch.tensor(self.species), graph.atomic_numbers)
+        return torch.searchsorted(graph.atomic_numbers.new_tensor(self.species), graph.atomic_numbers)
 
     def weight(self, r):
         return torch.exp(-r / self.width) * (1 - (r / self.cutoff) ** 2).clamp(min=0) ** 3
@@ -31,7 +31,7 @@ class Embedded(ConstantsModule, Potential):
         senders, receivers = graph.edge_index
         charge = self.charge[self.kinds(graph)]
         terms = charge[senders] * charge[receivers] * self.weight(vectors.norm(dim=1).to(charge.dtype))
-        return torch.zeros(graph.num_nodes, dtype=torch.float64).index_add(0, receivers, terms.double())
+        return graph.positions.new_zeros(graph.num_nodes).index_add(0, receivers, terms.double())
 
     def atomic_energies(self, graph, edge_vectors):
         return self.reference[self.kinds(graph)] + torch.sqrt(1 + self.density(graph, edge_vectors))

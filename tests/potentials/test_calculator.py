@@ -242,3 +242,13 @@ def test_from_checkpoint(potential, tmp_path, monkeypatch):
     assert calculator.get_potential_energy(water) == PotentialCalculator(potential).get_potential_energy(water)
     with pytest.raises(ValueError, match="no checkpoint folder"):
         PotentialCalculator.from_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_cpu(potential):
+    for atoms in (diamond() * (2, 2, 1), molecule("CH3OH"), Atoms("H")):
+        on_gpu = PotentialCalculator(potential, device="cuda")
+        np.testing.assert_allclose(
+            on_gpu.get_forces(atoms), PotentialCalculator(potential).get_forces(atoms), atol=1e-9
+        )
