@@ -91,6 +91,8 @@ def fit(
             logger.info("%s holds a finished run (%s); nothing to do", folder, progress.stopped)
             return progress
         logger.info("continuing the run in %s after epoch %d, step %d", folder, progress.epoch, progress.step)
+    else:
+        progress.first_loss = float(validate(model, objective, valid, fabric)["valid_loss"])
 
     columns = metric_columns(objective)
     last_plot = time.monotonic()
@@ -158,7 +160,7 @@ def train_epoch(
             with fabric.autocast():
                 local = objective(model, loader.batch(indices))
         total = sum_over_processes(local, fabric)
-        if indices:
+        if local.loss.requires_grad:  # an empty share does not, nor do the forces of isolated atoms
             # The local part of the global loss: local sums over global counts.
             (weights * local.loss / total.loss_count.clamp(min=1)).sum().backward()
         sum_gradients(gradients.buffers, fabric)
@@ -169,8 +171,6 @@ def train_epoch(
             raise DivergenceError(explain(where, what, model, objective, total, loader, indices, fabric))
         if settings.optimizer.clip_norm is not None:
             gradients.clip(norm, settings.optimizer.clip_norm)
-        if progress.step == 0:
-            progress.first_loss = loss
 
         done = (progress.epoch + number / len(shares)) / settings.max_epochs
         if settings.max_steps is not None:

@@ -47,7 +47,7 @@ class Progress:
         epoch: completed epochs.
         step: completed updates.
         seconds: spent in training, over all starts.
-        first_loss: training loss of the first step, before any update; NaN until then.
+        first_loss: validation loss before the first update; NaN until it is known.
         rows: one row of metrics.csv per epoch.
         stopped: why the run ended; empty while it has not.
     """
@@ -105,5 +105,5 @@ def check_divergence(progress: Progress) -> None:
     if losses[-1] > max(losses[0], DIVERGENCE_FACTOR * min(losses)):
         raise DivergenceError(
             f"epoch {row['epoch']}, step {row['step']}: the training loss is {losses[-1]:.4g}, after {losses[0]:.4g} "
-            f"in the first step and {min(losses):.4g} at best; {ADVICE}"
+            f"before the first step and {min(losses):.4g} at best; {ADVICE}"
         )

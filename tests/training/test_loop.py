@@ -13,6 +13,7 @@ import torch
 
 from sciml.training import loop
 from sciml.training.divergence import DivergenceError
+from sciml.training.losses import LossTerm
 from sciml.training.optimizers import OptimizerSettings
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
@@ -63,6 +64,14 @@ def test_metrics_are_complete_and_training_learns(tiny, tmp_path):
     for name in tiny.TERMS:
         assert 0 < float(rows[0][f"valid_{name}_mae"]) <= float(rows[0][f"valid_{name}_rmse"])
     assert (tmp_path / "learning_curve.png").stat().st_size > 10_000
+
+
+def test_batches_of_isolated_atoms_have_no_gradient_of_the_forces(tiny, tmp_path):
+    train = tiny.clusters(15, seed=0)[::7] + tiny.clusters(3, seed=1)[2:]
+    assert [graph.num_nodes for graph in train] == [1, 1, 1, 3]
+    terms = {"forces": LossTerm(kind="norm")}
+    _, progress = tiny.tiny_run(tmp_path, train=train, batch_size=1, terms=terms, max_epochs=1)
+    assert progress.step == 4
 
 
 class Killed(BaseException):
