@@ -237,16 +237,19 @@ def _difference(potential: Any, atoms: Atoms, measured: Prediction, expected: Pr
     ratios = [
         abs(measured.energy - expected.energy) / (len(measured.energies) * interaction(potential, atoms)),
         np.abs(measured.energies - expected.energies).max() / interaction(potential, atoms),
-        np.abs(measured.forces - expected.forces).max() / _scale(expected.forces, potential, atoms),
+        np.abs(measured.forces - expected.forces).max() / _force_scale(expected, potential, atoms),
     ]
     if atoms.pbc.all():
         ratios.append(np.abs(measured.stress - expected.stress).max() / np.abs(expected.stress).max())
     return float(np.max(ratios))  # np.max, unlike max, keeps a NaN
 
 
-def _scale(forces: np.ndarray, potential: Any, atoms: Atoms) -> float:
-    # By symmetry the forces in a primitive crystal vanish; energies per Å then set the scale.
-    return max(float(np.abs(forces).max()), interaction(potential, atoms) * 1e-3)
+def _force_scale(expected: Prediction, potential: Any, atoms: Atoms) -> float:
+    # By symmetry the forces in a primitive crystal vanish; energies and virials per atom and Å then set the scale.
+    scales = [np.abs(expected.forces).max(), interaction(potential, atoms) * 1e-3]
+    if atoms.pbc.all():
+        scales.append(np.abs(expected.stress).max() * atoms.get_volume() / len(atoms))
+    return float(np.max(scales))
 
 
 # --- the laws ---------------------------------------------------------------------------------------------------------

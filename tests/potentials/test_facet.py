@@ -13,7 +13,7 @@ def facet(species=(1, 6, 8), **arguments):
     torch.manual_seed(0)
     potential = Facet(species=species, **{"channels": 8, **arguments})
     for layer in potential.layers:
-        torch.nn.init.normal_(layer.norm_out.scale, std=0.5)
+        torch.nn.init.normal_(layer.norm_out.scale, std=0.2)
     return potential
 
 
