@@ -3,7 +3,7 @@
 from sciml.datasets.benchmarks import BENCHMARKS, load_benchmark
 from sciml.datasets.checks import Checks
 from sciml.datasets.keys import LabelKeys
-from sciml.datasets.reference_energies import reference_energies
+from sciml.datasets.reference_energies import energy_shifts, reference_energies
 from sciml.datasets.structures import LabelledStructure, labelled_graph, read_structures, split_structures
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Checks",
     "LabelKeys",
     "LabelledStructure",
+    "energy_shifts",
     "labelled_graph",
     "load_benchmark",
     "read_structures",

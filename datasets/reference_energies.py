@@ -59,6 +59,29 @@ def reference_energies(
     return {element: isolated[element] for element in elements}
 
 
+def energy_shifts(structures: Sequence[LabelledStructure], references: Mapping[str, float]) -> dict[str, float]:
+    """What a model's energy per atom of each element (eV) best starts from, in the order of `references`.
+
+    The least-squares solution s of (E - Σ_i E_ref(Z_i)) / N = Σ_Z (n_Z / N) s_Z, the one of smallest norm: the mean
+    binding energy per atom if the references are energies of isolated atoms, and zero if they were fitted. Structures
+    without an energy do not count; an element that no structure has gets zero.
+
+    Raises:
+        ValueError: if a structure has an element that `references` does not have.
+    """
+    labelled = [structure for structure in structures if np.isfinite(structure.energy)]
+    if not labelled:
+        return dict.fromkeys(references, 0.0)
+    elements = sorted({symbol for structure in labelled for symbol in structure.atoms.symbols})
+    missing = [element for element in elements if element not in references]
+    if missing:
+        raise ValueError(f"no reference energy for {', '.join(missing)}; the energies given: {dict(references)}")
+    binding = [s.energy - sum(references[symbol] for symbol in s.atoms.symbols) for s in labelled]
+    found, _, _ = _least_squares(labelled, binding, elements)
+    # Rounding, to far less than any model's error, turns the noise about zero after a fit into zeros.
+    return {element: round(found.get(element, 0.0), 6) + 0.0 for element in references}
+
+
 def _given(energies: Mapping[str, float], elements: Sequence[str]) -> dict[str, float]:
     for symbol, energy in energies.items():
         if symbol not in atomic_numbers:
@@ -92,16 +115,11 @@ def _isolated_energies(structures: Sequence[LabelledStructure]) -> dict[str, flo
 
 def _fit(structures: Sequence[LabelledStructure], elements: Sequence[str]) -> dict[str, float]:
     labelled = [structure for structure in structures if np.isfinite(structure.energy)]
-    numbers = np.array([atomic_numbers[element] for element in elements])
-    counts = np.array([(s.atoms.numbers[:, None] == numbers).sum(axis=0) for s in labelled], dtype=np.float64)
-    unseen = [element for k, element in enumerate(elements) if not labelled or not counts[:, k].any()]
+    seen = {symbol for structure in labelled for symbol in structure.atoms.symbols}
+    unseen = [element for element in elements if element not in seen]
     if unseen:
         raise ValueError(f"reference energies cannot be fitted: no structure with {', '.join(unseen)} has an energy")
-    num_atoms = counts.sum(axis=1)
-    fractions = counts / num_atoms[:, None]  # (structures, elements)
-    targets = np.array([structure.energy for structure in labelled]) / num_atoms
-    solution, _, rank, _ = np.linalg.lstsq(fractions, targets, rcond=None)
-    residual = np.sqrt(np.mean((fractions @ solution - targets) ** 2))
+    solution, rank, residual = _least_squares(labelled, [structure.energy for structure in labelled], elements)
     logger.info("reference energies fitted to %d structures, RMSE %.4g eV/atom", len(labelled), residual)
     if rank < len(elements):
         logger.warning(
@@ -110,4 +128,18 @@ def _fit(structures: Sequence[LabelledStructure], elements: Sequence[str]) -> di
             "isolated atoms would repair that",
             *(rank, ", ".join(elements)),
         )
-    return {element: float(energy) for element, energy in zip(elements, solution, strict=True)}
+    return solution
+
+
+def _least_squares(
+    structures: Sequence[LabelledStructure], energies: Sequence[float], elements: Sequence[str]
+) -> tuple[dict[str, float], int, float]:
+    """E_Z of smallest norm with E / N = Σ_Z (n_Z / N) E_Z, the rank of that problem, and the residual (eV/atom)."""
+    numbers = np.array([atomic_numbers[element] for element in elements])
+    counts = np.array([(s.atoms.numbers[:, None] == numbers).sum(axis=0) for s in structures], dtype=np.float64)
+    num_atoms = np.array([len(structure.atoms) for structure in structures])
+    fractions = counts / num_atoms[:, None]  # (structures, elements)
+    targets = np.asarray(energies) / num_atoms
+    solution, _, rank, _ = np.linalg.lstsq(fractions, targets, rcond=None)
+    residual = float(np.sqrt(np.mean((fractions @ solution - targets) ** 2)))
+    return {element: float(energy) for element, energy in zip(elements, solution, strict=True)}, int(rank), residual

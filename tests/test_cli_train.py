@@ -102,6 +102,21 @@ def test_isolated_atoms_give_reference_energies_and_are_not_trained_on():
     assert Path("run/test/parity.png").exists()
 
 
+def test_a_model_starts_at_the_mean_binding_energy():
+    write_data("data.xyz")
+    assert train("--output", "run", "--max_steps", "1", "--optimizer.learning_rate", "1e-12") == 0
+    potential = load_potential("run/last")
+    binding = [atoms.info["ref_energy"] + 10.0 * len(atoms) for atoms in ase.io.read("data.xyz@2:")]
+    hydrogen, oxygen = potential.config["shifts"]
+    assert hydrogen == pytest.approx(2 * oxygen)  # of the smallest norm, for H2O
+    assert 2 * hydrogen + oxygen == pytest.approx(np.mean(binding), abs=0.1)
+    np.testing.assert_allclose(potential.shifts.detach(), potential.config["shifts"], rtol=1e-5)
+
+    given = [*MODEL, "--model.shifts", "[1.0, 2.0]"]
+    assert train("--output", "b", "--max_steps", "1", model=given) == 0
+    assert load_potential("b/last").config["shifts"] == [1.0, 2.0]
+
+
 def test_fine_tuning_starts_from_the_weights(capsys):
     write_data("data.xyz")
     assert train("--output", "a", "--max_epochs", "3") == 0

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
-from sciml.datasets import LabelledStructure, labelled_graph, reference_energies
+from sciml.datasets import LabelledStructure, energy_shifts, labelled_graph, reference_energies
 from sciml.graphs import AtomicGraph
 from sciml.potentials.checkpoint import MODELS, build_potential, load_potential, read_config
 from sciml.potentials.interface import Potential
@@ -67,6 +67,12 @@ def prepare(
     cutoff = build_potential(name, {**known, **arguments}).cutoff
     graphs = [labelled_graph(structure, cutoff) for structure in train_set]
     known |= {key: value for key, value in statistics(graphs).items() if key in accepted}
+    if "shifts" in accepted and "shifts" not in arguments:
+        energies_of_atoms = {**known, **arguments}.get("reference_energies") or [0.0] * len(species)
+        references = {chemical_symbols[z]: e for z, e in zip(species, energies_of_atoms, strict=True)}
+        shifts = energy_shifts(train_set, references)
+        logger.info("initial shifts (eV): %s", ", ".join(f"{s} {e:.6f}" for s, e in shifts.items()))
+        known["shifts"] = list(shifts.values())
     torch.manual_seed(seed)
     return build_potential(name, {**known, **arguments}), graphs
 

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from sciml.datasets import LabelledStructure, reference_energies
+from sciml.datasets import LabelledStructure, energy_shifts, reference_energies
 
 TRUE = {"H": -13.6, "C": -1027.2, "O": -2042.3}
 
@@ -89,3 +89,21 @@ def test_errors_name_the_element():
         reference_energies(MOLECULES, "average")
     with pytest.raises(ValueError, match="isolated atoms all"):
         reference_energies(ATOMS)
+
+
+def test_shifts_are_what_the_references_leave():
+    bound = [additive(s.atoms.get_chemical_formula(), offset=-3.0 * len(s.atoms)) for s in MOLECULES[:3]]
+    assert energy_shifts([*bound, structure("CO2", np.nan)], TRUE) == pytest.approx(dict.fromkeys(TRUE, -3.0))
+    fitted = reference_energies([*bound, *MOLECULES[2:]], "fit")
+    assert energy_shifts(bound, reference_energies(bound, "fit")) == dict.fromkeys(TRUE, 0.0)
+    assert energy_shifts([*bound, *MOLECULES[2:]], fitted) == dict.fromkeys(TRUE, 0.0)
+    assert energy_shifts([structure("H2O", np.nan)], TRUE) == dict.fromkeys(TRUE, 0.0)
+
+
+def test_shifts_of_one_composition_have_the_smallest_norm_and_the_order_of_the_references():
+    """s_Z = n_Z ΔE / Σ n²; nitrogen is in no structure."""
+    shifts = energy_shifts([additive("CH3CH2OH", offset=-41.0)], {"N": 0.0, "O": TRUE["O"], **TRUE})
+    assert list(shifts) == ["N", "O", "H", "C"]
+    assert shifts == pytest.approx({"N": 0.0, "O": -1.0, "H": -6.0, "C": -2.0})
+    with pytest.raises(ValueError, match="no reference energy for C, O"):
+        energy_shifts(MOLECULES, {"H": -13.6})
