@@ -1,14 +1,11 @@
 """`sciml demo`: the main job end to end on ethanol, by the very jobs that a user types."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from sciml.cli import label, md
 from sciml.cli.demo_stages import Stages, simulate_side_by_side
@@ -27,7 +24,7 @@ class Config:
             what an interrupted one left there.
         quick: a run of seconds that shows the way; its potential is good for nothing.
         seed: of all random numbers.
-        threads: of torch, for the training.
+        threads: of torch, for the training. More than the cores that are free make it slow.
     """
 
     folder: str | None = None
@@ -47,6 +44,7 @@ class Size:
         warm_up: MD steps of 1 fs before the first structure.
         max_epochs: passes over the training structures.
         model: arguments of the model that are not its defaults.
+        start_steps: MD steps of 0.5 fs that warm the molecule up.
         equilibration_steps: MD steps of 0.5 fs before what is analysed.
         steps: MD steps of 0.5 fs that are analysed.
     """
@@ -56,23 +54,24 @@ class Size:
     stride: int
     warm_up: int
     max_epochs: int
+    start_steps: int
     equilibration_steps: int
     steps: int
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "facet"})
 
 
-FULL = Size(frames=250, test_frames=100, stride=10, warm_up=1000, max_epochs=80, equilibration_steps=2000, steps=10000)
+FULL = Size(
+    frames=250, test_frames=100, stride=10, warm_up=1000, max_epochs=80, start_steps=2000, equilibration_steps=2000,
+    steps=10000,
+)  # fmt: skip
 QUICK = Size(
-    frames=24, test_frames=6, stride=5, warm_up=100, max_epochs=15, equilibration_steps=100, steps=400,
-    model={"name": "facet", "channels": 8},
+    frames=24, test_frames=6, stride=5, warm_up=100, max_epochs=40, start_steps=200, equilibration_steps=100,
+    steps=300, model={"name": "facet", "channels": 8},
 )  # fmt: skip
 
 TEMPERATURES = [300.0, 500.0]
 TIMESTEP = 0.5  # fs, of the MD that is compared
 FRAME_INTERVAL = 4  # steps between two frames of it: 2 fs, five frames in a period of the O-H stretch
-
-# goal of the full run: (value that it must stay below, unit)
-GOALS = {"force MAE": (40.0, "meV/Å"), "drift": (0.5, "meV/atom/ps")}
 
 
 def run(config: Config) -> None:
@@ -102,13 +101,13 @@ def run(config: Config) -> None:
             stages.show("label", label_config)
             label.run(label_config)
 
-    # torch takes seconds to import, which labelling need not wait for.
-    from sciml.cli import evaluate, train
-
     with stages("Train a potential", f"{POTENTIAL} on energies and forces; a tenth of the structures validates."):
+        # torch takes seconds to import, which labelling need not wait for.
+        from sciml.cli import evaluate, train
+
         train_config = train.Config(
             train=[train_data], output=str(folder / "model"), model=dict(size.model), max_epochs=size.max_epochs,
-            device="cpu", seed=config.seed, threads=config.threads,
+            seed=config.seed, threads=config.threads,
         )  # fmt: skip
         stages.show("train", train_config)
         train.run(train_config)
@@ -127,7 +126,7 @@ def run(config: Config) -> None:
     ):
         start = md.Config(
             structure=ETHANOL, output=str(folder / "start"), calculator="tblite", steps=0, timestep=TIMESTEP,
-            equilibration_steps=2000, seed=config.seed,
+            equilibration_steps=size.start_steps, seed=config.seed,
         )  # fmt: skip
         stages.show("md", start)
         simulate_side_by_side([start], console)
@@ -146,122 +145,19 @@ def run(config: Config) -> None:
         simulate_side_by_side(simulations, console)
 
     with stages("Compare", "Conservation of energy, vibrations and bond lengths under both methods."):
+        from sciml.cli.demo_report import compare, summary_table, times_table, write_summary
+
         measured = compare(runs, folder, start=size.equilibration_steps * TIMESTEP)
-    report(config, folder, stages, measured, console)
-
-
-def compare(runs: Mapping[str, Path], folder: Path, *, start: float) -> dict[str, Any]:
-    """Analyse the two simulations from `start` (fs) on, draw them, and return the numbers as JSON values."""
-    from sciml.cli import demo_plots
-    from sciml.cli.demo_analysis import Trajectory, bonds_by_kind, densities, overlap, peak
-
-    trajectories = {name: Trajectory.load(path, start=start) for name, path in runs.items()}
-    reference, potential = trajectories.values()
-    kinds = bonds_by_kind(reference.atoms)
-    demo_plots.plot_energies(folder / "energies.png", trajectories)
-    demo_plots.plot_spectra(folder / "spectra.png", trajectories, kinds)
-    demo_plots.plot_bond_lengths(folder / "bond_lengths.png", trajectories, kinds)
-    nve = {}
-    for name, trajectory in trajectories.items():
-        speed = json.loads((runs[name] / "result.json").read_text(encoding="utf-8"))["ms_per_step"]
-        (drift, drift_error), (temperature, error) = trajectory.drift, trajectory.mean_temperature
-        nve[name] = {
-            "drift_meV_per_atom_per_ps": drift,
-            "drift_error_meV_per_atom_per_ps": drift_error,
-            "temperature_K": temperature,
-            "temperature_error_K": error,
-            "ms_per_step": speed,
-        }
-    wavenumbers, spectrum = reference.spectrum
-    bonds = {}
-    for kind, pairs in kinds.items():
-        lengths = [run.bond_lengths(pairs) for run in trajectories.values()]
-        bonds[kind] = {
-            "bonds": len(pairs),
-            "mean_length_A": {name: float(length.mean()) for name, length in zip(runs, lengths, strict=True)},
-            "stretch_peak_per_cm": {name: peak(*run.stretch_spectrum(pairs)) for name, run in trajectories.items()},
-            "distribution_overlap": _histogram_overlap(*densities(*lengths)),
-        }
-    return {"nve": nve, "spectra_overlap": overlap(wavenumbers, spectrum, potential.spectrum[1]), "bonds": bonds}
-
-
-def _histogram_overlap(centres: Any, first: Any, second: Any) -> float:
-    from sciml.cli.demo_analysis import overlap
-
-    return overlap(centres, first, second)
-
-
-def report(config: Config, folder: Path, stages: Stages, measured: Mapping[str, Any], console: Console) -> None:
-    """Print the summary, and write it to summary.json."""
-    from sciml.environment import describe_environment
-
-    evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
-    errors = evaluation["overall"]
-    force_mae = 1e3 * errors["forces"]["mae"]
-    environment = describe_environment()
-    environment["versions"]["tblite"] = metadata.version("tblite")
-    content = {
-        "settings": asdict(config),
-        "commands": stages.commands,
-        "test_errors": errors,
-        **measured,
-        "goals": {name: {"below": bound, "unit": unit} for name, (bound, unit) in GOALS.items()},
-        "seconds": stages.seconds,
-        "total_seconds": round(sum(stages.seconds.values()), 2),
-        **environment,
-    }
-    (folder / "summary.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    nve, bonds = measured["nve"], measured["bonds"]
-    table = Table(title="Ethanol: what came out", title_justify="left")
-    table.add_column("what")
-    for name in (REFERENCE, POTENTIAL):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("unit")
-    table.add_column("goal")
-
-    def verdict(value: float, goal: str) -> str:
-        bound, _ = GOALS[goal]
-        return f"< {bound:g} {'[green]met[/green]' if abs(value) < bound else '[red]missed[/red]'}"
-
-    table.add_row("force MAE on the test set", "", f"{force_mae:.1f}", "meV/Å", verdict(force_mae, "force MAE"))
-    table.add_row("energy MAE on the test set", "", f"{1e3 * errors['energy_per_atom']['mae']:.2f}", "meV/atom", "")
-    table.add_section()
-    drift = [
-        f"{nve[name]['drift_meV_per_atom_per_ps']:+.4f} ± {nve[name]['drift_error_meV_per_atom_per_ps']:.4f}"
-        for name in (REFERENCE, POTENTIAL)
-    ]
-    drift_goal = verdict(nve[POTENTIAL]["drift_meV_per_atom_per_ps"], "drift")
-    table.add_row("NVE energy drift", *drift, "meV/atom/ps", drift_goal)
-    table.add_row("NVE mean temperature", *(f"{nve[n]['temperature_K']:.0f}" for n in (REFERENCE, POTENTIAL)), "K", "")
-    table.add_row(
-        "time per step, one core", *(f"{nve[n]['ms_per_step']:.1f}" for n in (REFERENCE, POTENTIAL)), "ms", ""
-    )
-    table.add_section()
-    table.add_row("overlap of the vibrational spectra", "", f"{100 * measured['spectra_overlap']:.0f}", "%", "")
-    for kind, values in bonds.items():
-        peaks = (f"{values['stretch_peak_per_cm'][name]:.0f}" for name in (REFERENCE, POTENTIAL))
-        table.add_row(f"{kind} stretch", *peaks, "cm⁻¹", "as left")
-    for kind, values in bonds.items():
-        lengths = (f"{values['mean_length_A'][name]:.4f}" for name in (REFERENCE, POTENTIAL))
-        table.add_row(f"{kind} mean length", *lengths, "Å", "as left")
-    console.print(table)
-
-    times = Table(title="Seconds", title_justify="left")
-    times.add_column("stage")
-    times.add_column("s", justify="right")
-    for title, seconds in stages.seconds.items():
-        times.add_row(title, f"{seconds:.0f}")
-    times.add_section()
-    times.add_row("all", f"{content['total_seconds']:.0f}")
-    console.print(times)
+    summary = write_summary(folder, {"settings": asdict(config), "commands": stages.commands, **measured}, stages)
+    console.print(summary_table(summary))
+    console.print(times_table(summary))
     plots = ["model/learning_curve.png", "evaluation/parity.png", "energies.png", "spectra.png", "bond_lengths.png"]
-    console.print(f"[bold]Plots[/bold] in {folder}: {', '.join(plots)}; all numbers: summary.json", highlight=False)
-    console.print("[bold]Your potential is an ASE calculator now:[/bold]\n")
-    console.print(script(folder / "model" / "best"), highlight=False, soft_wrap=True)
+    console.print(f"Plots in {folder}: {', '.join(plots)}. All numbers: summary.json.\n", highlight=False)
+    console.print("[bold]The potential is an ASE calculator now:[/bold]\n")
+    console.print(md_script(checkpoint), highlight=False, markup=False, soft_wrap=True)
 
 
-def script(checkpoint: Path) -> str:
+def md_script(checkpoint: str) -> str:
     """Six lines of MD with the potential."""
     return f"""\
     from ase import units

@@ -28,13 +28,14 @@ def command_line(job: str, config: Any) -> str:
 def _flags(config: Any, prefix: str = "") -> Iterator[str]:
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
-        if field.default_factory is not dataclasses.MISSING and value == field.default_factory():
-            continue
-        if value == field.default:
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        if value == default:
             continue
         if isinstance(value, dict):
             for key, item in value.items():
-                yield from (f"--{name}.{key}", _word(item))
+                if key not in default or default[key] != item:
+                    yield from (f"--{name}.{key}", _word(item))
         elif dataclasses.is_dataclass(value):
             yield from _flags(value, f"{name}.")
         elif isinstance(value, list):
@@ -44,7 +45,9 @@ def _flags(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 class Stages:
@@ -96,12 +99,13 @@ def simulate_side_by_side(configs: Sequence[md.Config], console: Console) -> Non
     )  # fmt: skip
     done = threading.Event()
     with Progress(*columns, console=console) as progress:
-        tasks = [progress.add_task(f"md {config.output}", total=config.steps) for config in configs]
+        tasks = [progress.add_task(f"md {c.output}", total=c.equilibration_steps + c.steps) for c in configs]
 
         def refresh() -> None:
             for task, config in zip(tasks, configs, strict=True):
                 state = read_json(Path(config.output) / "restart.json")
-                progress.update(task, completed=0 if state is None else max(state["step"], 0))
+                if state is not None:
+                    progress.update(task, completed=config.equilibration_steps + state["step"])
 
         def poll() -> None:
             while not done.wait(POLL_SECONDS):
