@@ -13,7 +13,7 @@ from rich.table import Table
 from sciml.datasets.keys import LabelKeys
 from sciml.datasets.structures import labelled_graph, read_structures
 from sciml.environment import describe_environment, sha256
-from sciml.potentials.checkpoint import checkpoint_folder, load_potential, potential_dtype
+from sciml.potentials.checkpoint import checkpoint_folder, load_potential, potential_dtype, read_config
 from sciml.potentials.evaluation import ErrorSummary, EvaluationResult, evaluate
 from sciml.potentials.parity_plot import save_parity_plot
 from sciml.training.checkpoints import atomic_write
@@ -72,8 +72,13 @@ def run(config: Config) -> None:
             progress=lambda count: progress.advance(task, count),
         )
     files = dict.fromkeys(structure.origin.rsplit(", frame", 1)[0] for structure in structures)
+    equivariance = read_config(folder).get("metadata", {}).get("equivariance_error")
     report = {
-        "checkpoint": {"folder": str(folder), "sha256": sha256(folder / "model.safetensors")},
+        "checkpoint": {
+            "folder": str(folder),
+            "sha256": sha256(folder / "model.safetensors"),
+            "equivariance_error": equivariance,
+        },
         "dtype": str(potential_dtype(potential)).removeprefix("torch."),
         "device": config.device,
         "data": [{"file": file, "sha256": sha256(file)} for file in files],
@@ -87,6 +92,8 @@ def run(config: Config) -> None:
     atomic_write(output / "evaluation.json", lambda path: path.write_text(text, encoding="utf-8"))
     atomic_write(output / "parity.png", lambda path: save_parity_plot(result, path))
     console.print(error_table(result))
+    if equivariance is not None:
+        console.print(f"equivariance error of the model's sphere grids, when saved: {equivariance:.1e} (relative)")
     console.print(f"written: {output / 'evaluation.json'}, {output / 'parity.png'}", highlight=False)
 
 

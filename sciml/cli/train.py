@@ -18,7 +18,14 @@ from rich.console import Console
 
 from sciml.cli import evaluate
 from sciml.cli.train_display import Logs, ProgressBar, summary
-from sciml.cli.train_setup import describe_potential, digest, loss_terms, prepare
+from sciml.cli.train_setup import (
+    describe_potential,
+    digest,
+    equivariance_error,
+    loss_terms,
+    prepare,
+    report_equivariance,
+)
 from sciml.datasets import LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
 from sciml.graphs import AtomicGraph, collate
 from sciml.potentials.checkpoint import read_config, save_potential
@@ -67,8 +74,8 @@ class Config:
         reference_energies: energy of each element that is subtracted: isolated (from isolated atoms among the
             structures), fit (least squares), auto (isolated if there are all, else fit; with `init_from`, those of the
             checkpoint), or a mapping such as {H: -13.6, O: -432.1} in eV.
-        model: name and arguments of the model. Species, reference energies, the average number of neighbours and the
-            energy scale come from the training data unless they are given.
+        model: name and arguments of the model. Species, reference energies, shifts, the average number of neighbours
+            and the energy scale come from the training data unless they are given.
         init_from: checkpoint folder whose weights are the starting point (fine-tuning).
         loss: weight and kind of each term of the loss.
         optimizer: learning rate, its schedule, weight decay, clipping and weight averaging.
@@ -162,6 +169,7 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
     about = f"{name} ({num_weights} weights, {symbols}) on {len(graphs)} structures, {len(valid_graphs)} for validation"
     logger.info("%s; %s, %d process(es), torch %s", about, fabric.device, fabric.world_size, torch.__version__)
     console.print(f"[bold]{about}[/bold]")
+    report_equivariance(potential)
 
     if fabric.is_global_zero and not (folder / "last" / "training_state.pt").exists():
         text = yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
@@ -274,7 +282,11 @@ def make_loader(
 def save(model: torch.nn.Module, folder: Path, metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint folder; metrics without a value (no labels) are left out."""
     assert isinstance(model, Potential)
-    save_potential(model, folder, metadata={key: value for key, value in metadata.items() if math.isfinite(value)})
+    described = {key: value for key, value in metadata.items() if math.isfinite(value)}
+    error = equivariance_error(model)  # of these weights: only an exact mixer has the same at every epoch
+    if error is not None:
+        described["equivariance_error"] = error
+    save_potential(model, folder, metadata=described)
 
 
 def is_binding(name: str) -> bool:

@@ -20,6 +20,9 @@ from sciml.training.losses import LossTerm
 
 logger = logging.getLogger("sciml.train")
 
+LARGEST_EQUIVARIANCE_ERROR = 1e-5
+"""Relative; beyond this, turning a structure changes its energy and forces noticeably."""
+
 LABELS = {"energy_per_atom": "energy", "forces": "forces", "stress": "stress"}
 
 
@@ -160,6 +163,28 @@ def loss_terms(
     if missing:
         logger.warning("the validation structures have no %s", " and no ".join(missing))
     return kept
+
+
+def equivariance_error(potential: torch.nn.Module) -> float | None:
+    """Relative equivariance error of the potential's sphere grids; None if it has none (it is exact)."""
+    measure = getattr(potential, "equivariance_error", None)
+    return None if measure is None else float(measure())
+
+
+def report_equivariance(potential: Potential) -> None:
+    """Log the equivariance error of a potential that is to be trained, and warn if it is large."""
+    error = equivariance_error(potential)
+    if error is None:
+        return
+    logger.info("equivariance error of the sphere grids: %.1e (relative, before training)", error)
+    if error > LARGEST_EQUIVARIANCE_ERROR:
+        logger.warning(
+            "a rotation changes what the sphere grids of this model compute by %.1e (relative; wanted: below %.0e): "
+            "energies will depend on the orientation of the structure. model.activation = product is exact on its "
+            "grid%s",
+            *(error, LARGEST_EQUIVARIANCE_ERROR),
+            f", this model has {potential.config['activation']}" if "activation" in potential.config else "",
+        )
 
 
 def describe_potential(potential: Potential) -> str:
