@@ -45,7 +45,7 @@ def plot_energies(path: Path, runs: Mapping[str, Trajectory]) -> None:
         below.set_xlabel("time (ps)")
     axes[0, 0].set_ylabel("energy (eV)")
     axes[1, 0].set_ylabel("total - mean\n(meV/atom)")
-    axes[0, 0].set_ylim(0, None)
+    axes[0, 0].set_ylim(0, 1.25 * max((run.total - run.potential.min()).max() for run in runs.values()))
     axes[0, -1].legend(loc="upper right", ncols=3, fontsize=9)
     for ax in axes.flat:
         _grid(ax)
