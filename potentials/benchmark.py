@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sciml.environment import describe_environment
+from sciml.files import atomic_write
 from sciml.graphs import graph_from_atoms
 from sciml.neighbors import neighbor_list
 from sciml.potentials.calculator import PotentialCalculator
 from sciml.potentials.checkpoint import load_potential, potential_dtype
 from sciml.potentials.interface import Potential
 from sciml.testing import measure_potential
-from sciml.training.checkpoints import atomic_write
 
 _DENSITY = 0.1  # atoms per Å³
 _TIME_STEP = 0.5 * units.fs

@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sciml.files import atomic_write
 from sciml.potentials.interface import Potential
-from sciml.training.checkpoints import atomic_write
 
 FORMAT_VERSION = 1
 

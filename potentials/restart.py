@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from sciml.files import atomic_write
+
 
 @dataclass
 class DynamicsState:
@@ -77,13 +79,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def replace_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to a temporary file, flush it to the disk and rename it to `path`, which POSIX makes atomic."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Replace the file `path` by `content` as JSON; a crash leaves the old file or the new one."""
+    replace_text(path, json.dumps(content))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace the file `path` by `text`; a crash leaves the old file or the new one."""
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def append_durably(path: Path, text: str, *, offset: int) -> int:

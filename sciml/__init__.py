@@ -15,6 +15,7 @@ _PARTS = (
     "cli",
     "datasets",
     "environment",
+    "files",
     "graphs",
     "integrators",
     "neighbors",

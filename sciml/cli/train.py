@@ -27,11 +27,11 @@ from sciml.cli.train_setup import (
     report_equivariance,
 )
 from sciml.datasets import LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
+from sciml.files import atomic_write
 from sciml.graphs import AtomicGraph, collate
 from sciml.potentials.checkpoint import read_config, save_potential
 from sciml.potentials.interface import Potential
 from sciml.training.batching import GraphBatchSampler
-from sciml.training.checkpoints import atomic_write
 from sciml.training.loading import Loader
 from sciml.training.loop import fit
 from sciml.training.losses import LossTerm, PotentialObjective

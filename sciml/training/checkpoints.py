@@ -1,34 +1,14 @@
-"""Files that are either the old or the new version at every moment, and the state a killed run continues from."""
+"""The state that a killed training continues from."""
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sciml.files import atomic_write
+
 FORMAT_VERSION = 1
-
-
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace the file `path` by what `write` writes, so that a crash leaves the old file or the new one, never a part.
-
-    `write` gets a temporary file in the same folder with the same suffix; it is flushed to the disk and then renamed,
-    which POSIX makes atomic. One process at a time may write a given path.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        write(temporary)
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def save_training_state(path: Path, state: Mapping[str, Any]) -> None:

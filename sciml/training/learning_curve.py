@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sciml.training.checkpoints import atomic_write
+from sciml.files import atomic_write
 
 Row = Mapping[str, int | float]
 

@@ -104,7 +104,7 @@ TERMS = {
 
 
 def save(model, folder, metadata):
-    from sciml.training.checkpoints import atomic_write
+    from sciml.files import atomic_write
 
     atomic_write(folder / "weights.pt", lambda path: torch.save(model.state_dict(), path))
     atomic_write(folder / "config.json", lambda path: path.write_text(json.dumps(dict(metadata))))

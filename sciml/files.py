@@ -1,0 +1,26 @@
+"""Files that are either the old or the new version at every moment."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace the file `path` by what `write` writes, so that a crash leaves the old file or the new one, never a part.
+
+    `write` gets a temporary file in the same folder with the same suffix; it is flushed to the disk and then renamed,
+    which POSIX makes atomic. One process at a time may write a given path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
