@@ -1,5 +1,6 @@
 """Labelled structures by MD under a reference method, on the processes of a machine or of a Dask cluster."""
 
+import io
 import os
 import shutil
 import threading
@@ -13,12 +14,16 @@ import joblib
 from ase import Atoms
 from ase.build import molecule
 from ase.collections import g2
+from ase.data import chemical_symbols
 from ase.io import read
+from ase.io.extxyz import write_extxyz
 
 from sciml.datasets.calculators import calculator_factory, single_thread
+from sciml.datasets.isolated_atoms import isolated_atom
 from sciml.datasets.walker import LabellingError, Walker, run_walker
+from sciml.files import atomic_write
 from sciml.potentials.relaxation import relax
-from sciml.potentials.restart import DynamicsState, differing_settings, read_json, replace_json
+from sciml.potentials.restart import DynamicsState, differing_settings, read_json, replace_json, replace_text
 
 __all__ = ["LabellingError", "Sampling", "label", "load_structure"]
 
@@ -39,6 +44,9 @@ class Sampling:
         equilibration_steps: steps before sampling.
         seed: of all random numbers; walker i draws from the generator seeded with (seed, i).
         relax: whether to relax the positions first.
+        isolated_atoms: whether one isolated atom of each element is labelled too (`isolated_atom`), written first, from
+            which a training takes its reference energies. None: if the structure has no periodic axis, since methods
+            for crystals often fail on one atom.
         calculator: reference method: tblite (GFN2-xTB), emt, lj, or an import path such as package.module:Class.
         calculator_arguments: its keyword arguments, such as charge or method for tblite.
     """
@@ -52,6 +60,7 @@ class Sampling:
     equilibration_steps: int = 1000
     seed: int = 0
     relax: bool = True
+    isolated_atoms: bool | None = None
     calculator: str = "tblite"
     calculator_arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -69,6 +78,11 @@ class Sampling:
             )
         if self.walkers > self.frames:
             raise ValueError(f"{self.walkers} walkers cannot share {self.frames} frames; ask for fewer walkers")
+
+    def atoms_of(self, structure: Atoms) -> list[str]:
+        """Elements of which an isolated atom is labelled, in the order of their atomic numbers."""
+        wanted = not structure.pbc.any() if self.isolated_atoms is None else self.isolated_atoms
+        return [chemical_symbols[number] for number in sorted(set(structure.numbers.tolist()))] if wanted else []
 
     def plan(self) -> list[Walker]:
         """The walkers, temperature by temperature."""
@@ -122,7 +136,7 @@ def label(
     dask: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Sample `structure` and write the labelled frames as extended XYZ to `output`.
+    """Sample `structure` and write isolated atoms and the labelled frames as extended XYZ to `output`.
 
     Beside it stand `output`.json with the settings and, until all frames are there, `output`.parts/ with a file of
     frames and a state per walker. The same call continues what a killed one left, and the frames are the same as
@@ -131,7 +145,7 @@ def label(
     Args:
         structure: where all walkers start.
         output: extended XYZ file with energy (eV), forces (eV/Å), for periodic structures stress (eV/Å³), and the keys
-            config_type, temperature, seed, walker, step and time.
+            config_type, temperature, seed, walker, step and time (for isolated atoms config_type only).
         sampling: what to sample.
         processes: walkers at a time on this machine.
         dask: address of a Dask scheduler, or "local" for one started here with `processes` workers. Its workers must
@@ -170,11 +184,28 @@ def label(
     progress = (lambda: on_progress(_frames_written(walkers, parts), total)) if on_progress else None
     with _backend(processes, dask) as parallel, _polling(progress):
         owner = None if dask else os.getpid()
+        try:
+            parallel([joblib.delayed(_label_isolated_atoms)(structure, sampling, parts / "isolated_atoms.xyz")])
+        except LabellingError:  # they come first, so that nothing is lost, and the next call may do without them
+            shutil.rmtree(parts)
+            settings_path.unlink()
+            raise
         parallel([joblib.delayed(_relaxed_start)(structure, sampling, parts / "start.json")])
         parallel(joblib.delayed(_run_from_start)(walker, structure, parts.resolve(), owner=owner) for walker in walkers)
-    _merge([walker.files(parts)[0] for walker in walkers], output)
+    _merge([parts / "isolated_atoms.xyz", *(walker.files(parts)[0] for walker in walkers)], output)
     shutil.rmtree(parts, ignore_errors=True)
     return True
+
+
+def _label_isolated_atoms(structure: Atoms, sampling: Sampling, path: Path) -> None:
+    """Label the isolated atoms once; the file appears whole or not at all, and may hold none."""
+    if path.exists():
+        return
+    text = io.StringIO()
+    with single_thread():
+        for symbol in sampling.atoms_of(structure):
+            write_extxyz(text, [isolated_atom(symbol, sampling.calculator, sampling.calculator_arguments)])
+    replace_text(path, text.getvalue())
 
 
 def _relaxed_start(structure: Atoms, sampling: Sampling, path: Path) -> None:
@@ -259,14 +290,14 @@ def _frames_written(walkers: list[Walker], parts: Path) -> int:
 
 def _merge(paths: list[Path], output: Path) -> None:
     """Join the parts in the order of the walkers; the output appears whole or not at all."""
-    temporary = output.with_name(f".tmp-{output.name}")
-    with temporary.open("wb") as merged:
-        for path in paths:
-            with path.open("rb") as part:
-                shutil.copyfileobj(part, merged)
-        merged.flush()
-        os.fsync(merged.fileno())
-    os.replace(temporary, output)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as merged:
+            for path in paths:
+                with path.open("rb") as part:
+                    shutil.copyfileobj(part, merged)
+
+    atomic_write(output, write)
 
 
 def _describe(structure: Atoms) -> Mapping[str, Any]:

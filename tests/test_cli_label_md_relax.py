@@ -17,6 +17,7 @@ def sciml(command):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # lines must not break within what the tests look for
     return tmp_path
 
 
@@ -27,9 +28,10 @@ def test_label_then_continue_then_refuse(folder, capsys):
     command = f"{LABEL} --temperatures 300 500 --frames 3 --walkers 2 --processes 1"
     assert sciml(command) == 0
     frames = read("frames.xyz", index=":")
-    assert [frame.info["config_type"] for frame in frames] == ["300K_MD"] * 3 + ["500K_MD"] * 3
+    kinds = [frame.info["config_type"] for frame in frames]
+    assert kinds == ["isolated_atom"] * 2 + ["300K_MD"] * 3 + ["500K_MD"] * 3
     assert sciml(command) == 0
-    assert "nothing to do" in capsys.readouterr().out
+    assert "6 frames of 4 walkers and the isolated atoms H, O; nothing to do" in capsys.readouterr().out
     assert sciml(f"{command} --seed 3") == 2
     assert "seed: 0 then, 3 now" in capsys.readouterr().err
 

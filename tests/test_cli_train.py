@@ -100,6 +100,7 @@ def test_isolated_atoms_give_reference_energies_and_are_not_trained_on():
     assert "H -10.000000, O -10.000000" in log
     assert "14 structures, 3 for validation" in log
     assert Path("run/test/parity.png").exists()
+    assert json.loads(text("run/test/evaluation.json"))["num_structures"] == 3
 
 
 def test_a_model_starts_at_the_mean_binding_energy():

@@ -13,10 +13,10 @@ from rich.table import Table
 from sciml.datasets.keys import LabelKeys
 from sciml.datasets.structures import labelled_graph, read_structures
 from sciml.environment import describe_environment, sha256
+from sciml.files import atomic_write
 from sciml.potentials.checkpoint import checkpoint_folder, load_potential, potential_dtype, read_config
 from sciml.potentials.evaluation import ErrorSummary, EvaluationResult, evaluate
 from sciml.potentials.parity_plot import save_parity_plot
-from sciml.training.checkpoints import atomic_write
 
 _TITLES = {
     "energy": ("energy", "meV"),
@@ -28,7 +28,7 @@ _TITLES = {
 
 @dataclass
 class Config:
-    """Evaluate a checkpoint on labelled structures.
+    """Evaluate a checkpoint on labelled structures; isolated atoms are left out unless there is nothing else.
 
     Attributes:
         checkpoint: a checkpoint folder, such as runs/ethanol/best, or the name of shipped weights.
@@ -56,7 +56,11 @@ def run(config: Config) -> None:
     console = Console()
     folder = checkpoint_folder(config.checkpoint)
     potential = load_potential(folder, device=config.device, dtype=config.dtype)
-    structures = read_structures(config.data, keys=config.keys, index=config.index)
+    everything = read_structures(config.data, keys=config.keys, index=config.index)
+    structures = [structure for structure in everything if not structure.is_isolated_atom] or everything
+    if len(structures) < len(everything):
+        left_out = len(everything) - len(structures)
+        console.print(f"{left_out} isolated atoms are left out: they give reference energies, and no model learns them")
     with Progress(console=console, transient=True) as progress:
         graphs = [
             labelled_graph(structure, potential.cutoff)
@@ -71,7 +75,7 @@ def run(config: Config) -> None:
             device=config.device,
             progress=lambda count: progress.advance(task, count),
         )
-    files = dict.fromkeys(structure.origin.rsplit(", frame", 1)[0] for structure in structures)
+    files = dict.fromkeys(structure.origin.rsplit(", frame", 1)[0] for structure in everything)
     equivariance = read_config(folder).get("metadata", {}).get("equivariance_error")
     report = {
         "checkpoint": {

@@ -28,6 +28,8 @@ class Config:
         equilibration_steps: MD steps before sampling.
         seed: of all random numbers.
         relax: whether to relax the positions first.
+        isolated_atoms: whether an isolated atom of each element is labelled too, for the reference energies of a
+            training. By default if the structure has no periodic axis.
         processes: walkers at a time on this machine; 0 takes all cores, as far as there are walkers.
         dask: address of a Dask scheduler (tcp://host:8786), or local for one that is started here.
     """
@@ -45,6 +47,7 @@ class Config:
     equilibration_steps: int = 1000
     seed: int = 0
     relax: bool = True
+    isolated_atoms: bool | None = None
     processes: int = 0
     dask: str | None = None
 
@@ -62,6 +65,7 @@ def run(config: Config) -> None:
         equilibration_steps=config.equilibration_steps,
         seed=config.seed,
         relax=config.relax,
+        isolated_atoms=config.isolated_atoms,
         calculator=config.calculator,
         calculator_arguments=config.calculator_arguments,
     )
@@ -85,8 +89,10 @@ def run(config: Config) -> None:
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         progress.update(task, completed=sum(w.frames for w in walkers))
-    total = sum(walker.frames for walker in walkers)
+    contents = f"{sum(walker.frames for walker in walkers)} frames of {len(walkers)} walkers"
+    if elements := sampling.atoms_of(structure):
+        contents += f" and the isolated atoms {', '.join(elements)}"
     if fresh:
-        console.print(f"wrote {total} frames of {len(walkers)} walkers to {config.output}")
+        console.print(f"wrote {contents} to {config.output}")
     else:
-        console.print(f"{config.output} is complete with {total} frames; nothing to do")
+        console.print(f"{config.output} is complete with {contents}; nothing to do")

@@ -1,5 +1,6 @@
 """Labelling: frames that do not depend on interruptions, processes or clusters."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -18,6 +19,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import read
 
 from sciml.datasets.calculators import THREAD_VARIABLES, calculator_factory, single_thread
+from sciml.datasets.isolated_atoms import isolated_atom
 from sciml.datasets.label import LabellingError, Sampling, label, load_structure
 from sciml.potentials.restart import DynamicsState
 
@@ -47,7 +49,11 @@ class Failing(EMT):
 
 def test_frames_have_labels_of_the_reference_method(tmp_path):
     assert label(molecule("CH3CH2OH"), tmp_path / "frames.xyz", sampling=QUICK)
-    frames = read(tmp_path / "frames.xyz", index=":")
+    *atoms, first = read(tmp_path / "frames.xyz", index=":4")
+    assert [str(a.symbols) for a in atoms] == ["H", "C", "O"]
+    assert {a.info["config_type"] for a in atoms} == {"isolated_atom"}
+    assert first.info["config_type"] == "300K_MD"
+    frames = read(tmp_path / "frames.xyz", index="3:")
     assert len(frames) == 12
     assert not (tmp_path / "frames.xyz.parts").exists()
     for frame in frames:
@@ -64,7 +70,9 @@ def test_frames_have_labels_of_the_reference_method(tmp_path):
 def test_a_crystal_has_stress(tmp_path):
     crystal = bulk("Cu", cubic=True)
     label(crystal, tmp_path / "cu.xyz", sampling=Sampling(frames=2, stride=5, equilibration_steps=0, calculator="emt"))
-    frame = read(tmp_path / "cu.xyz", index=-1)
+    frames = read(tmp_path / "cu.xyz", index=":")
+    assert [len(frame) for frame in frames] == [4, 4]  # a crystal comes without isolated atoms
+    frame = frames[-1]
     exact = frame.copy()
     exact.calc = EMT()
     np.testing.assert_allclose(frame.get_stress(), exact.get_stress(), atol=1e-7)
@@ -150,7 +158,50 @@ def test_the_density_of_the_step_before_makes_no_difference(tmp_path):
     run_walker(Sampling(frames=2, stride=3, equilibration_steps=3, relax=False).plan()[0], molecule("H2O"), parts)
     assert DynamicsState.load(state).frames == 2
     run_walker(walker, molecule("H2O"), parts)
-    assert path.read_bytes() == (tmp_path / "whole.xyz").read_bytes()
+    assert (tmp_path / "whole.xyz").read_bytes().endswith(path.read_bytes())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tblite") is None, reason="tblite is not installed")
+def test_isolated_atoms_are_neutral_in_their_ground_state():
+    """Against tblite itself, given the multiplicities of Hund's rules."""
+    from tblite.ase import TBLite
+
+    for element, multiplicity in (("H", 2), ("C", 3), ("N", 4), ("O", 3), ("He", 1)):
+        exact = Atoms(element, calculator=TBLite(multiplicity=multiplicity, verbosity=0)).get_potential_energy()
+        frame = isolated_atom(element, "tblite", {"charge": 1, "multiplicity": 6})
+        assert frame.get_potential_energy() == pytest.approx(exact, abs=1e-9)
+        assert not frame.get_forces().any()
+        assert not frame.pbc.any()
+    other = isolated_atom("O", "tblite", {"method": "GFN1-xTB"}).get_potential_energy()
+    assert abs(other - isolated_atom("O", "tblite", {}).get_potential_energy()) > 1
+
+
+class MoleculesOnly(EMT):
+    """EMT that fails on a single atom, as methods that need a bond or a k-point do."""
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        if len(atoms) == 1:
+            raise KeyError("no bands")
+        super().calculate(atoms, *args, **kwargs)
+
+
+def test_a_calculator_that_cannot_do_atoms_names_the_option(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+    few = Sampling(frames=1, stride=1, equilibration_steps=0, relax=False, calculator="test_label:MoleculesOnly")
+    with pytest.raises(LabellingError, match=r"isolated atom of H .*no bands.* set isolated_atoms to false"):
+        label(molecule("H2O"), tmp_path / "frames.xyz", sampling=few)
+    without = dataclasses.replace(few, isolated_atoms=False)
+    assert label(molecule("H2O"), tmp_path / "frames.xyz", sampling=without)
+    assert [len(frame) for frame in read(tmp_path / "frames.xyz", index=":")] == [3]
+
+
+def test_isolated_atoms_of_a_crystal_on_demand(tmp_path):
+    few = Sampling(frames=1, stride=1, equilibration_steps=0, relax=False, calculator="emt", isolated_atoms=True)
+    label(bulk("Cu", cubic=True), tmp_path / "cu.xyz", sampling=few)
+    atom, frame = read(tmp_path / "cu.xyz", index=":")
+    assert len(atom) == 1
+    assert not atom.pbc.any()
+    assert len(frame) == 4
 
 
 def test_complete_output_is_left_alone(tmp_path):
@@ -188,7 +239,7 @@ def test_a_failing_calculator_names_walker_and_step_and_can_go_on(tmp_path, monk
         label(molecule("H2O"), tmp_path / "frames.xyz", sampling=sampling)
     assert written(tmp_path / "frames.xyz.parts") > 1
     assert label(molecule("H2O"), tmp_path / "frames.xyz", sampling=sampling)
-    assert len(read(tmp_path / "frames.xyz", index=":")) == 8
+    assert [len(frame) for frame in read(tmp_path / "frames.xyz", index=":")] == [1, 1] + [3] * 8
 
 
 def test_a_simulation_that_blows_up_names_walker_and_step(tmp_path):
