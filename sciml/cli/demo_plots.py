@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sciml.cli.demo_analysis import Trajectory, densities
-from sciml.training.checkpoints import atomic_write
+from sciml.files import atomic_write
 
 # Reference black and behind, potential in colour and in front: where they agree, both stay visible.
 STYLES = ({"color": "0.25", "linewidth": 2.2}, {"color": "tab:orange", "linewidth": 1.2})

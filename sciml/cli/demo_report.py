@@ -12,7 +12,7 @@ from sciml.cli.demo_analysis import Trajectory, bonds_by_kind, densities, overla
 from sciml.cli.demo_plots import plot_bond_lengths, plot_energies, plot_spectra
 from sciml.cli.demo_stages import Stages
 from sciml.environment import describe_environment
-from sciml.training.checkpoints import atomic_write
+from sciml.files import atomic_write
 
 # What the full run is to reach: name: (below, unit).
 GOALS = {"force MAE": (40.0, "meV/Å"), "NVE drift": (0.5, "meV/atom/ps")}
