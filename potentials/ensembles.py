@@ -36,6 +36,15 @@ def remove_drift(atoms: Atoms) -> None:
             ZeroRotation(atoms, preserve_temperature=False)
 
 
+def is_at_rest(atoms: Atoms) -> bool:
+    """Whether nothing is left for `remove_drift` to stop, up to the rounding of momenta that were read from a file."""
+    momenta = atoms.get_momenta()
+    scale = 1e-6 * np.linalg.norm(momenta, axis=1).sum()
+    arms = np.linalg.norm(atoms.positions - atoms.get_center_of_mass(), axis=1)
+    rotates = not atoms.pbc.any() and np.linalg.norm(atoms.get_angular_momentum()) > scale * max(arms.max(), 1.0)
+    return bool(np.linalg.norm(momenta.sum(axis=0)) <= scale and not rotates)
+
+
 def degrees_of_freedom(atoms: Atoms, *, drift_removed: bool) -> int:
     """Number of momenta that are free; at least one, so that a temperature can be formed."""
     if atoms.constraints or not drift_removed:

@@ -23,6 +23,7 @@ from sciml.potentials.ensembles import (
     degrees_of_freedom,
     free_energy,
     integrator,
+    is_at_rest,
     remove_drift,
     thermal_momenta,
 )
@@ -107,7 +108,7 @@ def run_md(
     if state.step > steps:
         raise ValueError(f"{folder} already has {state.step} steps, more than the {steps} asked for")
     state.restore(moving, generator)
-    drift_removed = ensemble == "nve" and (thermalize or equilibration_steps > 0)
+    drift_removed = ensemble == "nve" and (thermalize or equilibration_steps > 0 or is_at_rest(atoms))
     freedom = degrees_of_freedom(moving, drift_removed=drift_removed)
 
     def record(step: int) -> None:

@@ -115,6 +115,7 @@ def run(config: Config) -> None:
             new_calculator=new_calculator,
             provenance={
                 "checkpoint": config.checkpoint,
+                **weights_of(config.checkpoint),
                 "calculator": config.calculator,
                 "calculator_arguments": config.calculator_arguments,
                 "dtype": config.dtype,
@@ -133,6 +134,16 @@ def run(config: Config) -> None:
     (folder / "result.json").write_text(json.dumps({"ensemble": config.ensemble, **finite}, indent=2) + "\n")
     console.print(_table(summary, title=f"{config.ensemble}, {config.steps} steps of {config.timestep:g} fs"))
     console.print(f"wrote trajectory.xyz, energies.csv and result.json to {folder}")
+
+
+def weights_of(checkpoint: str | None) -> dict[str, str]:
+    """Fingerprint of the weights, so that no run is continued with others that were put into the same folder."""
+    if checkpoint is None:
+        return {}
+    from sciml.environment import sha256  # imports torch, which a reference method need not wait for
+    from sciml.potentials.checkpoint import checkpoint_folder
+
+    return {"weights": sha256(checkpoint_folder(checkpoint) / "model.safetensors")[:16]}
 
 
 def _table(summary: dict[str, Any], *, title: str) -> Table:

@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.io import read
 
-from sciml.potentials.ensembles import degrees_of_freedom, thermal_momenta
+from sciml.potentials.ensembles import degrees_of_freedom, is_at_rest, thermal_momenta
 from sciml.potentials.molecular_dynamics import (
     UnstableDynamicsError,
     energy_drift,
@@ -291,3 +291,21 @@ def test_nonsense_is_refused(arguments, message):
 def test_a_structure_without_calculator_is_refused():
     with pytest.raises(ValueError, match=r"set atoms\.calc"):
         run_md(Atoms("H"), steps=1)
+
+
+def test_a_run_that_goes_on_from_a_file_measures_the_same_temperature(tmp_path):
+    atoms = molecule("CH3CH2OH", calculator=Harmonic())
+    started = run_md(atoms, steps=0, equilibration_steps=20, folder=tmp_path)
+    read_back = read(tmp_path / "trajectory.xyz")
+    assert is_at_rest(read_back)
+    read_back.calc = Harmonic()
+    continued = run_md(read_back, steps=0, thermalize=False)
+    assert continued.temperature[0] == pytest.approx(started.temperature[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("motion", [[[1, 0, 0]] * 3, [[0, 0, 0], [0, 1, 0], [0, 0, 0]]])
+def test_what_moves_or_turns_is_not_at_rest(motion):
+    atoms = Atoms("H3", positions=[[0, 0, 0], [1, 0, 0], [0, 1, 0]], momenta=np.zeros((3, 3)))
+    assert is_at_rest(atoms)
+    atoms.set_momenta(np.array(motion, dtype=float) - np.mean(motion, axis=0) * (motion[0] != motion[1]))
+    assert not is_at_rest(atoms)
