@@ -6,6 +6,7 @@ atom j, where the rows of h are the cell vectors. Every energy below is a functi
     F_i = Σ_{edges into i} ∂E/∂r_ij - Σ_{edges out of i} ∂E/∂r_ij        stress = (1/V) Σ_edges r_ij ⊗ ∂E/∂r_ij .
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -65,7 +66,9 @@ class AtomicGraph(Data):
 
     def volumes(self) -> Tensor:
         """Cell volumes, (systems,), Å³, positive for either handedness; NaN unless all three axes are periodic."""
-        volumes = torch.linalg.det(self.cell).abs()
+        a, b, c = self.cell.unbind(dim=1)  # (systems, 3)
+        # The triple product: linalg.det takes ten times as long on a few 3 x 3 matrices.
+        volumes = (a * torch.linalg.cross(b, c)).sum(dim=1).abs()
         return torch.where(self.pbc.all(dim=1), volumes, torch.nan)
 
 
@@ -175,14 +178,47 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     graphs = list(graphs)
     if not graphs:
         raise ValueError("got no graphs to join; a batch needs at least one")
-    names = set(graphs[0].keys())
-    for index, graph in enumerate(graphs):
-        if "batch" in graph or graph.num_systems != 1:
-            raise ValueError(f"graph {index} is a batch of {graph.num_systems} structures; expected single structures")
-        if set(graph.keys()) != names:
-            different = ", ".join(sorted(names ^ set(graph.keys())))
+    contents = [graph.to_dict() for graph in graphs]
+    names = contents[0].keys()
+    for index, content in enumerate(contents):
+        if "batch" in content or len(content["cell"]) != 1:
+            raise ValueError(
+                f"graph {index} is a batch of {graphs[index].num_systems} structures; expected single structures"
+            )
+        if content.keys() != names:
+            different = ", ".join(sorted(names ^ content.keys()))
             raise ValueError(
                 f"graphs 0 and {index} differ in having {different}; give all graphs of a batch the same labels, "
                 "NaN where one is missing"
             )
-    return Batch.from_data_list(graphs)
+    parts = {name: [content[name] for content in contents] for name in names if name != "num_nodes"}
+    if not all(isinstance(value, Tensor) and value.ndim for values in parts.values() for value in values):
+        return Batch.from_data_list(graphs)  # a user's own attributes, which torch-geometric knows how to join
+
+    # What Batch.from_data_list does, in a third of its time, which counts at every step of a training.
+    num_nodes = [len(numbers) for numbers in parts["atomic_numbers"]]
+    device = parts["atomic_numbers"][0].device
+    offsets = _offsets(num_nodes)
+    batch = Batch(_base_cls=AtomicGraph)
+    slices: dict[str, Tensor] = {}
+    for name, values in parts.items():
+        axis = 1 if name == "edge_index" else 0
+        batch[name] = torch.cat(values, dim=axis)
+        slices[name] = _offsets([value.shape[axis] for value in values])
+    moved = offsets[:-1].repeat_interleave(slices["edge_index"].diff(), output_size=batch.edge_index.shape[1])
+    batch.edge_index += moved.to(device)  # new memory, made by cat
+    batch.batch = torch.arange(len(graphs)).repeat_interleave(offsets.diff(), output_size=sum(num_nodes)).to(device)
+    batch.ptr = offsets.to(device)
+    batch.num_nodes = sum(num_nodes)
+    # From these torch-geometric takes a batch apart again.
+    zeros = torch.zeros(len(graphs), dtype=torch.int64)
+    batch._num_graphs = len(graphs)
+    batch._slice_dict = slices
+    batch._inc_dict = {name: offsets[:-1] if name == "edge_index" else zeros for name in parts}
+    batch._store._num_nodes = num_nodes
+    return batch
+
+
+def _offsets(sizes: Sequence[int]) -> Tensor:
+    """Sums of the sizes before each, and of all, (sizes + 1,), int64."""
+    return torch.tensor([0, *itertools.accumulate(sizes)])

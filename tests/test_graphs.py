@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from torch_geometric.data import Batch
 
 from sciml.graphs import AtomicGraph, check_species, check_structure, collate, graph_from_atoms
 from sciml.neighbors import VerletList
@@ -80,6 +81,32 @@ def test_batch_is_the_disjoint_union():
     assert torch.equal(batch.edge_index, expected)
     for back, graph in zip(batch.to_data_list(), graphs, strict=True):
         assert all(torch.equal(back[name], graph[name]) for name in graph.keys() if name != "num_nodes")  # noqa: SIM118
+
+
+def test_batch_is_what_torch_geometric_makes_of_the_graphs():
+    graphs = [graph_from_atoms(atoms, 4.0) for atoms in structures()]
+    for graph in graphs:
+        graph.forces = torch.rand(graph.num_nodes, 3)
+    batch, expected = collate(graphs), Batch.from_data_list(graphs)
+    assert type(batch) is type(expected)
+    assert set(batch.keys()) == set(expected.keys())
+    for name, value in expected.items():
+        assert torch.equal(batch[name], value) if isinstance(value, torch.Tensor) else batch[name] == value
+    assert batch.num_graphs == len(batch) == len(graphs)
+    assert batch.ptr.tolist() == expected.ptr.tolist()
+    assert torch.equal(batch[1].edge_index, graphs[1].edge_index)
+    assert batch[1].num_nodes == graphs[1].num_nodes
+    before = graphs[0].edge_index.clone()
+    collate(graphs[:1]).edge_index.add_(1)
+    assert torch.equal(graphs[0].edge_index, before)
+
+
+def test_attributes_of_a_user_are_joined_as_torch_geometric_does():
+    graphs = [graph_from_atoms(molecule(name), 4.0) for name in ("H2O", "CO")]
+    for graph, name in zip(graphs, ("water", "carbon monoxide"), strict=True):
+        graph.name = name
+    assert collate(graphs).name == ["water", "carbon monoxide"]
+    assert collate(graphs).num_systems == 2
 
 
 def test_batch_without_any_edge():
