@@ -218,6 +218,22 @@ def test_verlet_list_survives_a_cell_that_changes_without_its_atoms(scale):
     assert_same_as_fresh(verlet, positions, cell * scale, pbc)
 
 
+def test_verlet_list_sees_an_image_come_closer_when_only_the_cell_changes():
+    """The cell shrinks by 3 %, less than the skin, but the pair spans ten cells."""
+    positions, pbc = np.array([[0.0, 0, 0], [76.2, 0, 0]]), np.array([True, False, False])
+    verlet = VerletList(3.0, skin=0.5)
+    assert verlet.update(positions, np.eye(3) * 8.0, pbc)[0].shape == (2, 0)
+    assert_same_as_fresh(verlet, positions, np.eye(3) * 7.76, pbc)
+
+
+def test_verlet_list_is_reused_when_the_crystal_expands_with_its_atoms():
+    crystal = bulk("Si", cubic=True) * (3, 3, 3)
+    verlet = VerletList(3.0, skin=0.5)
+    for stretch in (1.0, 1.02, 1.05):  # atoms move by up to half a cell times this, far more than the skin
+        assert_same_as_fresh(verlet, crystal.positions * stretch, crystal.cell.array * stretch, crystal.pbc)
+    assert verlet.num_builds == 1
+
+
 def test_verlet_list_rebuilds_exactly_when_it_must():
     positions, cell, pbc = np.array([[0.0, 0, 0], [2.9, 0, 0], [3.2, 3, 0]]), np.eye(3) * 20, np.array([True] * 3)
     verlet = VerletList(3.0, skin=0.5)
