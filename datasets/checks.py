@@ -24,6 +24,8 @@ LARGEST_STRESS = 5.0
 """eV/Å³, 801 GPa: twice the pressure in the centre of the Earth."""
 LARGEST_MEDIAN_STRESS = 0.5
 """eV/Å³, 80 GPa: the median over the frames of the largest component; ordinary data have 0.001 to 0.1."""
+SMALL_MOLECULE = 100
+"""Atoms; up to here all pairs are looked at, which is far quicker than a neighbour list."""
 GPA_PER_EV_PER_CUBIC_ANGSTROM = 160.21766
 
 # Total energies of free atoms in hartree, after Chakravorty et al. 1993, doi:10.1103/PhysRevA.47.3649
@@ -82,28 +84,38 @@ def check_finite_labels(atoms: Atoms, labels: Labels) -> None:
 
 def check_overlap(atoms: Atoms, fraction: float) -> None:
     """Raise if two atoms or images are closer than `fraction` times the sum of their covalent radii; names them."""
-    from sciml.neighbors import neighbor_list  # loads torch, see structures.py
-
     radii = covalent_radii[atoms.numbers]
-    cutoff = 2 * fraction * float(radii.max())
-    cell = np.asarray(atoms.cell.array, dtype=np.float64)
-    edge_index, shifts = neighbor_list(np.asarray(atoms.positions, dtype=np.float64), cell, atoms.pbc, cutoff)
-    if edge_index.shape[1] == 0:
+    senders, receivers, is_image, distances = _close_pairs(atoms, 2 * fraction * float(radii.max()))
+    if len(distances) == 0:
         return
-    senders, receivers = edge_index.numpy()
-    vectors = atoms.positions[senders] - atoms.positions[receivers] + shifts.numpy() @ cell
-    distances = np.linalg.norm(vectors, axis=1)
     ratios = distances / (radii[senders] + radii[receivers])
     worst = int(ratios.argmin())
     if ratios[worst] < fraction:
         i, j = sorted((int(receivers[worst]), int(senders[worst])))
-        image = "" if not shifts[worst].any() else ", a periodic image,"
+        image = ", a periodic image," if is_image[worst] else ""
         raise ValueError(
             f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}){image} are {distances[worst]:.3f} Å apart, "
             f"{ratios[worst]:.2f} of the sum of their covalent radii; less than {fraction:g} is taken for an error "
             "(duplicated atom, wrong cell, fractional coordinates, nanometres). Remove the frame, or lower the check "
             "overlap (0 switches it off)"
         )
+
+
+def _close_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs closer than `cutoff`, once or twice: atom, other atom, whether it is an image, distance; (pairs,)."""
+    if len(atoms) <= SMALL_MOLECULE and not atoms.pbc.any():
+        first, second = np.triu_indices(len(atoms), k=1)
+        distances = np.linalg.norm(atoms.positions[first] - atoms.positions[second], axis=1)
+        near = np.flatnonzero(distances < cutoff)
+        return first[near], second[near], np.zeros(len(near), dtype=bool), distances[near]
+    from sciml.neighbors import neighbor_list  # loads torch, see structures.py
+
+    cell = np.asarray(atoms.cell.array, dtype=np.float64)
+    edge_index, edge_shifts = neighbor_list(np.asarray(atoms.positions, dtype=np.float64), cell, atoms.pbc, cutoff)
+    senders, receivers = edge_index.numpy()
+    shifts = edge_shifts.numpy()
+    vectors = atoms.positions[senders] - atoms.positions[receivers] + shifts @ cell
+    return senders, receivers, shifts.any(axis=1), np.linalg.norm(vectors, axis=1)
 
 
 def check_stress_periodicity(atoms: Atoms) -> None:

@@ -9,6 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from sciml.datasets import Checks, LabelKeys, read_structures
+from sciml.datasets.checks import check_overlap
 
 
 def labelled(atoms, **results):
@@ -151,6 +152,18 @@ def test_overlapping_atoms(tmp_path):
     assert_raises(r"atoms 0 \(Si\) and 0 \(Si\), a periodic image, are 0\.500 Å", path, labelled(atoms))
     with pytest.raises(ValueError, match=r"overlap is 1\.5"):
         Checks(overlap=1.5)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_overlap_in_molecules_small_and_large(repeats):
+    """One frame is looked through pair by pair, the other (216 atoms) with a neighbour list."""
+    atoms = bulk("Si", cubic=True) * (repeats, repeats, repeats)
+    atoms.pbc = False
+    check_overlap(atoms, 0.3)
+    atoms.positions[5] = atoms.positions[2] + [0, 0, 0.5]
+    with pytest.raises(ValueError, match=r"atoms 2 \(Si\) and 5 \(Si\) are 0\.500 Å apart, 0\.23 of the sum"):
+        check_overlap(atoms, 0.3)
+    check_overlap(atoms, 0.2)
 
 
 def test_compressed_bonds_are_no_overlap(tmp_path):
