@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.io import read, write
 from PIL import Image
+from rich.console import Console
 
 from sciml.cli import demo, label, main, md, train
 from sciml.cli.arguments import parse_config
@@ -132,17 +134,17 @@ def test_command_line_is_parsed_back_to_the_same_config():
     assert parse_config(train.Config, shlex.split(command)[2:], program="train", description="") == config
 
 
-def test_a_missing_reference_method_is_said_at_once(tmp_path, monkeypatch, capsys):
+def test_what_cannot_work_is_said_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "tblite.ase", None)
+    assert main(["demo", "--threads", "0"]) == 2
+    assert "threads=0" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tblite.ase", None)
     assert main(["demo"]) == 2
     assert "pip install sciml-suite[label]" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_stages_add_up_the_seconds_of_interrupted_runs(tmp_path, monkeypatch):
-    from rich.console import Console
-
     clock = iter([0.0, 10.0, 100.0, 105.0, 200.0, 201.0])
     monkeypatch.setattr("sciml.cli.demo_stages.time.monotonic", lambda: next(clock))
     console = Console(quiet=True)

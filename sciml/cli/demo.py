@@ -76,6 +76,8 @@ FRAME_INTERVAL = 4  # steps between two frames of it: 2 fs, five frames in a per
 
 def run(config: Config) -> None:
     """Do all stages, and say what came out and how to go on."""
+    if config.threads < 1:
+        raise ValueError(f"got threads={config.threads}; it must be at least 1")
     calculator_factory("tblite")()  # the labels come from it; better to miss it now than in the second stage
     size = QUICK if config.quick else FULL
     folder = Path(config.folder or ("runs/demo-quick" if config.quick else "runs/demo"))
