@@ -40,6 +40,8 @@ class Size:
     Attributes:
         frames: training structures per temperature.
         test_frames: test structures per temperature.
+        walkers: independent trajectories per temperature that share the structures. Rotations about the C-O bond take
+            picoseconds, and one trajectory may miss a conformer.
         stride: MD steps of 1 fs between two structures.
         warm_up: MD steps of 1 fs before the first structure.
         max_epochs: passes over the training structures.
@@ -51,6 +53,7 @@ class Size:
 
     frames: int
     test_frames: int
+    walkers: int
     stride: int
     warm_up: int
     max_epochs: int
@@ -61,12 +64,12 @@ class Size:
 
 
 FULL = Size(
-    frames=250, test_frames=100, stride=10, warm_up=1000, max_epochs=80, start_steps=2000, equilibration_steps=2000,
-    steps=10000,
+    frames=250, test_frames=100, walkers=2, stride=20, warm_up=1000, max_epochs=80, start_steps=2000,
+    equilibration_steps=2000, steps=10000,
 )  # fmt: skip
 QUICK = Size(
-    frames=24, test_frames=6, stride=5, warm_up=100, max_epochs=40, start_steps=200, equilibration_steps=100,
-    steps=300, model={"name": "facet", "channels": 8},
+    frames=24, test_frames=6, walkers=1, stride=5, warm_up=100, max_epochs=40, start_steps=200,
+    equilibration_steps=100, steps=300, model={"name": "facet", "channels": 8},
 )  # fmt: skip
 
 TEMPERATURES = [300.0, 500.0]
@@ -97,8 +100,9 @@ def run(config: Config) -> None:
             (test_data, size.test_frames, config.seed + 1),
         ):
             label_config = label.Config(
-                structure=ETHANOL, output=output, temperatures=TEMPERATURES, frames=frames, stride=size.stride,
-                timestep=1.0, equilibration_steps=size.warm_up, seed=seed, processes=2,
+                structure=ETHANOL, output=output, temperatures=TEMPERATURES, frames=frames,
+                walkers=size.walkers, stride=size.stride, timestep=1.0, equilibration_steps=size.warm_up, seed=seed,
+                processes=2,
             )  # fmt: skip
             stages.show("label", label_config)
             label.run(label_config)

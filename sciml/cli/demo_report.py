@@ -97,7 +97,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _drift(run: Mapping[str, float]) -> str:
-    return f"{run['drift_meV_per_atom_per_ps']:+.3f} ± {run['drift_error_meV_per_atom_per_ps']:.3f}"
+    return f"{run['drift_meV_per_atom_per_ps']:+.4f}±{run['drift_error_meV_per_atom_per_ps']:.4f}"
 
 
 def _verdict(goal: str, value: float) -> str:
