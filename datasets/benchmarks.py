@@ -6,7 +6,6 @@ named by the environment variable SCIML_DATA, and every file is compared with it
 Train and validate on "train" splits only; "test" splits are for the final number.
 """
 
-import difflib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from sciml.datasets.checks import Checks
 from sciml.datasets.structures import LabelledStructure, read_structures
+from sciml.messages import did_you_mean
 
 _BOTNET = "https://github.com/davkovacs/BOTNet-datasets at commit 29e6d467317e4b5967b7ea5cbee54de953fa0d45"
 _MLEARN = "https://github.com/materialsvirtuallab/mlearn at commit 10c427a5480c6281c15c64efaf869b03be04818f, data/"
@@ -187,7 +187,5 @@ def benchmark_file(name: str, split: str = "train") -> Path:
 
 def _known(what: str, name: str, known: Mapping[str, object]) -> str:
     if name not in known:
-        similar = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {similar[0]!r}? " if similar else ""
-        raise ValueError(f"unknown {what} {name!r}; {hint}there are {', '.join(known)}")
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, known) or ';'} there are {', '.join(known)}")
     return name

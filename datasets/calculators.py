@@ -1,6 +1,5 @@
 """ASE calculators by name: a literal table of known ones, and any other class by its import path."""
 
-import difflib
 import importlib
 import inspect
 import os
@@ -9,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ase.calculators.calculator import Calculator
+
+from sciml.messages import did_you_mean
 
 
 class KnownCalculator(NamedTuple):
@@ -71,11 +72,10 @@ def _import_path(path: str, *, name: str, install: str | None) -> Callable[..., 
     """The object at "package.module:attribute" or "package.module.attribute"."""
     module, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
     if not module or not attribute:
-        near = difflib.get_close_matches(name, CALCULATORS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"unknown calculator {name!r}{hint} The known ones are {', '.join(CALCULATORS)}; "
-            "any other is named by its import path, such as package.module:Class"
+            f"unknown calculator {name!r}{did_you_mean(name, CALCULATORS) or '.'} "
+            f"The known ones are {', '.join(CALCULATORS)}; any other is named by its import path, "
+            "such as package.module:Class"
         )
     try:
         with single_thread():

@@ -22,8 +22,9 @@ from sciml.datasets.calculators import calculator_factory, single_thread
 from sciml.datasets.isolated_atoms import isolated_atom
 from sciml.datasets.walker import LabellingError, Walker, run_walker
 from sciml.files import atomic_write
+from sciml.messages import differing_settings
 from sciml.potentials.relaxation import relax
-from sciml.potentials.restart import DynamicsState, differing_settings, read_json, replace_json, replace_text
+from sciml.potentials.restart import DynamicsState, read_json, replace_json, replace_text
 
 __all__ = ["LabellingError", "Sampling", "label", "load_structure"]
 

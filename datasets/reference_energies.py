@@ -3,7 +3,6 @@
 Sums of them may reach 10⁵ eV; all arithmetic is in float64.
 """
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -12,6 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from sciml.datasets.structures import LabelledStructure
+from sciml.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def energy_shifts(structures: Sequence[LabelledStructure], references: Mapping[s
 def _given(energies: Mapping[str, float], elements: Sequence[str]) -> dict[str, float]:
     for symbol, energy in energies.items():
         if symbol not in atomic_numbers:
-            similar = difflib.get_close_matches(str(symbol).capitalize(), chemical_symbols[1:], n=1)
-            hint = f"; did you mean {similar[0]!r}?" if similar else ""
+            hint = did_you_mean(str(symbol).capitalize(), chemical_symbols[1:])
             raise ValueError(f"{symbol!r} is not a chemical symbol{hint}")
         if not isinstance(energy, Real) or isinstance(energy, bool) or not np.isfinite(energy):
             raise ValueError(f"the reference energy of {symbol} is {energy!r}; expected a finite number in eV")

@@ -4,7 +4,6 @@ Nothing is unpickled, and the model class is looked up in a literal table, so a 
 A shipped checkpoint is a folder in `sciml/potentials/weights` and is loaded by its name.
 """
 
-import difflib
 import importlib
 import inspect
 import json
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sciml.files import atomic_write
+from sciml.messages import did_you_mean
 from sciml.potentials.interface import Potential
 
 FORMAT_VERSION = 1
@@ -40,20 +40,31 @@ def build_potential(name: str, config: Mapping[str, Any]) -> Potential:
     Raises:
         ValueError: if there is no such model, or it does not take one of the arguments, or lacks one.
     """
-    if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}{_suggestion(name, MODELS)}; choose one of {', '.join(MODELS)}")
-    model = _import(MODELS[name])
+    model = model_class(name)
     parameters = inspect.signature(model).parameters
     for argument in config:
         if argument not in parameters:
             raise ValueError(
-                f"model {name!r} has no argument {argument!r}{_suggestion(argument, parameters)}; "
+                f"model {name!r} has no argument {argument!r}{did_you_mean(argument, parameters) or ';'} "
                 f"it takes {', '.join(parameters)}"
             )
     missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in config]
     if missing:
         raise ValueError(f"model {name!r} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
     return model(**config)
+
+
+def model_class(name: str) -> type[Potential]:
+    """The class of the model `name` of `MODELS`.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    if name not in MODELS:
+        hint = did_you_mean(name, MODELS) or ";"
+        raise ValueError(f"there is no model {name!r}{hint} choose one of {', '.join(MODELS)}")
+    module, _, attribute = MODELS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def model_name(potential: Potential) -> str:
@@ -201,20 +212,10 @@ def checkpoint_folder(folder_or_name: str | Path) -> Path:
     shipped = f"the shipped weights are {', '.join(names)}" if names else "no weights are shipped with this version"
     raise ValueError(
         f"there is no checkpoint folder {str(folder_or_name)!r} (working directory: {Path.cwd()}) "
-        f"and no shipped weights of that name{_suggestion(str(folder_or_name), names)}; {shipped}"
+        f"and no shipped weights of that name{did_you_mean(str(folder_or_name), names) or ';'} {shipped}"
     )
 
 
 def available_weights() -> list[str]:
     """Names of the shipped weights."""
     return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
-
-
-def _import(path: str) -> type[Potential]:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _suggestion(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

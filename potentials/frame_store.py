@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms, units
 from ase.io.extxyz import write_extxyz
 
+from sciml.messages import differing_settings
 from sciml.potentials.md_result import COLUMNS, MDResult
-from sciml.potentials.restart import DynamicsState, append_durably, differing_settings, read_json, replace_json
+from sciml.potentials.restart import DynamicsState, append_durably, read_json, replace_json
 
 TRAJECTORY, ENERGIES, RESTART, SETTINGS = "trajectory.xyz", "energies.csv", "restart.json", "settings.json"
 

@@ -101,15 +101,3 @@ def append_durably(path: Path, text: str, *, offset: int) -> int:
         file.flush()
         os.fsync(file.fileno())
         return offset + len(text.encode())
-
-
-def differing_settings(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that is not the same: its name, the saved value and the current one."""
-    absent = "(absent)"
-    names = [name for name in {**saved, **current} if saved.get(name, absent) != current.get(name, absent)]
-    return [f"{n}: {_short(saved.get(n, absent))} then, {_short(current.get(n, absent))} now" for n in names]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

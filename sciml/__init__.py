@@ -18,6 +18,7 @@ _PARTS = (
     "files",
     "graphs",
     "integrators",
+    "messages",
     "neighbors",
     "nn",
     "pde",

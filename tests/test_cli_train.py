@@ -86,7 +86,7 @@ def test_yaml_of_a_run_repeats_it_and_other_settings_are_refused(capsys):
     assert text("a/metrics.csv") == text("b/metrics.csv")
     capsys.readouterr()
     assert train("--output", "a", "--max_epochs", "2", "--optimizer.learning_rate", "0.1") == 2
-    assert "optimizer.learning_rate: 0.005 in the folder, 0.1 now" in capsys.readouterr().err
+    assert "optimizer.learning_rate: 0.005 then, 0.1 now" in capsys.readouterr().err
     write_data("data.xyz", seed=1)
     assert train("--output", "a", "--max_epochs", "2") == 2
     assert "training data" in capsys.readouterr().err

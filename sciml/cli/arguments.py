@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
 import json
 import re
 import types
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser
+
+from sciml.messages import did_you_mean
 
 
 def parse_config(config_class: type, arguments: Sequence[str], *, program: str, description: str) -> Any:
@@ -94,9 +95,3 @@ def explain(message: str, names: Iterable[str]) -> str:
     message = message.replace('Parser key "config": File does not exist', "no such file")
     message = re.sub(r'Parser key "([\w.]+)":\s*', r"\1: ", message)
     return re.sub(r"<class '(\w+)'>", r"\1", message)
-
-
-def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """`; did you mean ...?` with the nearest of the known words, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""

@@ -1,12 +1,12 @@
 """The dispatcher of `sciml <job>`: a table of jobs, of which only the one that is asked for is imported."""
 
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 import sciml
+from sciml.messages import did_you_mean
 
 # job: (module with a dataclass `Config` and a function `run(config)`, one line of help)
 JOBS: dict[str, tuple[str, str]] = {
@@ -37,9 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     job, *rest = arguments
     if job not in JOBS:
-        near = difflib.get_close_matches(job, JOBS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return fail("sciml", f"error: unknown job {job!r}; {hint}The jobs are {', '.join(JOBS)}", code=2)
+        hint = did_you_mean(job, JOBS) or "."
+        return fail("sciml", f"error: unknown job {job!r}{hint} The jobs are {', '.join(JOBS)}", code=2)
     program = f"sciml {job}"
     module_name, description = JOBS[job]
     try:

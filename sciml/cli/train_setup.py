@@ -1,7 +1,6 @@
 """What `sciml train` makes of the structures before the first step: the potential, its statistics, the loss."""
 
 import hashlib
-import importlib
 import inspect
 import json
 import logging
@@ -14,7 +13,7 @@ from ase.data import chemical_symbols
 
 from sciml.datasets import LabelledStructure, energy_shifts, labelled_graph, reference_energies
 from sciml.graphs import AtomicGraph
-from sciml.potentials.checkpoint import MODELS, build_potential, load_potential, read_config
+from sciml.potentials.checkpoint import build_potential, load_potential, model_class, read_config
 from sciml.potentials.interface import Potential
 from sciml.training.losses import LossTerm
 
@@ -78,14 +77,6 @@ def prepare(
         known["shifts"] = list(shifts.values())
     torch.manual_seed(seed)
     return build_potential(name, {**known, **arguments}), graphs
-
-
-def model_class(name: str) -> type[Potential]:
-    """The class of a model's name."""
-    if name not in MODELS:
-        build_potential(name, {})  # raises, and names the nearest
-    module, _, attribute = MODELS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def statistics(graphs: Sequence[AtomicGraph]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sciml.files import atomic_write
+from sciml.messages import differing_settings
 
 FORMAT_VERSION = 1
 
@@ -40,13 +41,11 @@ def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any], *, f
     Raises:
         ValueError: naming each setting that differs, with both values.
     """
-    absent = "(absent)"
-    names = [n for n in sorted({*saved, *current}) if saved.get(n, absent) != current.get(n, absent)]
-    if not names:
+    lines = "\n  ".join(differing_settings(saved, current, longest=2000))
+    if not lines:
         return
-    lines = "\n".join(f"  {n}: {saved.get(n, absent)!r} in the folder, {current.get(n, absent)!r} now" for n in names)
     raise ValueError(
-        f"{folder} holds a run with other settings:\n{lines}\n"
+        f"{folder} holds a run with other settings:\n  {lines}\n"
         "give the same settings to continue it, another output folder for a new run, "
         f"or a new folder with --init_from {folder / 'best'} to start from its weights"
     )

@@ -71,7 +71,7 @@ def test_given_energies():
     assert reference_energies(MOLECULES, {"O": 3, "C": 2, "N": 9, "H": 1}) == {"H": 1.0, "C": 2.0, "O": 3.0}
     with pytest.raises(ValueError, match=r"no reference energy given for C, O; .* contain H, C, O, .* are for H"):
         reference_energies(MOLECULES, {"H": 1.0})
-    with pytest.raises(ValueError, match=r"'he' is not a chemical symbol; did you mean 'He'\?"):
+    with pytest.raises(ValueError, match=r"'he' is not a chemical symbol; did you mean He\?"):
         reference_energies(MOLECULES, {**TRUE, "he": 1.0})
     for value in (np.nan, "1", None):
         with pytest.raises(ValueError, match=r"the reference energy of H is .*expected a finite number"):

@@ -68,7 +68,7 @@ def test_saving_twice_replaces(folder):
 def test_shipped_weights_are_found_by_name(folder, monkeypatch):
     monkeypatch.setattr(checkpoint, "WEIGHTS", folder.parent)
     assert load_potential("best").width == 0.7
-    with pytest.raises(ValueError, match=r"did you mean 'best'.*shipped weights are best"):
+    with pytest.raises(ValueError, match=r"did you mean best.*shipped weights are best"):
         load_potential("bets")
 
 
@@ -89,9 +89,9 @@ def edit(folder, **changes):
     [
         ({"format_version": 2}, "format version 2, this package reads up to 1; upgrade"),
         ({"format_version": None}, "has no format_version"),
-        ({"model": "embeded"}, "no model 'embeded' .did you mean 'embedded'"),
+        ({"model": "embeded"}, "no model 'embeded'; did you mean embedded"),
         ({"model": "os:system"}, "no model 'os:system'"),
-        ({"config": {"widht": 1.0}}, "no argument 'widht' .did you mean 'width'"),
+        ({"config": {"widht": 1.0}}, "no argument 'widht'; did you mean width"),
         ({"config": {"species": [1, 6, 8]}}, "does not fit the model of its config.json .*charge"),
         ({"dtype": "float16"}, "got dtype 'float16'"),
     ],

@@ -26,8 +26,8 @@ def test_each_differing_setting_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"other settings") as error:
         check_fingerprint({"a": 1, "lr": 0.1, "old": 3}, {"a": 1, "lr": 0.2, "new": 4}, folder=tmp_path)
     message = str(error.value)
-    assert "lr: 0.1 in the folder, 0.2 now" in message
-    assert "old: 3 in the folder, '(absent)' now" in message
+    assert "lr: 0.1 then, 0.2 now" in message
+    assert "old: 3 then, (absent) now" in message
     assert "new" in message
     assert "--init_from" in message
     assert "  a:" not in message

@@ -135,7 +135,7 @@ def test_a_finished_run_is_left_alone(tiny, tmp_path, uninterrupted, caplog):
 
 
 def test_other_settings_are_refused(tiny, uninterrupted):
-    with pytest.raises(ValueError, match=r"dropout: 0\.1 in the folder, 0\.2 now"):
+    with pytest.raises(ValueError, match=r"dropout: 0\.1 then, 0\.2 now"):
         tiny.tiny_run(uninterrupted, max_epochs=3, dropout=0.2)
 
 
