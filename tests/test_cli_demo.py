@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sciml.cli import demo, label, main, md, train
 from sciml.cli.arguments import parse_config
-from sciml.cli.demo_analysis import Trajectory, bonds_by_kind, densities, overlap, peak
+from sciml.cli.demo_analysis import Trajectory, bonds_by_kind, densities, overlap, peaks, same_peak
 from sciml.cli.demo_stages import Stages, command_line
 from sciml.potentials import load_potential
 
@@ -189,9 +189,21 @@ def test_trajectory_of_a_rotating_oscillator(tmp_path):
     assert list(kinds) == ["C-O"]
     assert run.bond_lengths(kinds["C-O"]).mean() == pytest.approx(1.2, abs=1e-3)
     # The rotation shows in the velocities, not in the bond length.
-    assert peak(*run.stretch_spectrum(kinds["C-O"])) == pytest.approx(1500, abs=1)
+    assert peaks(*run.stretch_spectrum(kinds["C-O"])) == pytest.approx([1500], abs=1)
     assert run.drift[0] == pytest.approx(1e6 * 2e-6 / 2)
     assert run.mean_temperature[0] == 300
+
+
+def test_same_peak_is_the_nearest_one_however_high():
+    x = np.arange(0.0, 4000.0, 20.0)
+
+    def spectrum(*lines):
+        return x, sum(height * np.exp(-(((x - position) / 25) ** 2)) for position, height in lines)
+
+    doublet, other = spectrum((1085, 2.0), (1205, 1.0)), spectrum((1091, 1.0), (1199, 2.0), (1000, 0.01))
+    assert same_peak(doublet, other) == pytest.approx((1085, 1091), abs=3)
+    assert peaks(*other) == pytest.approx([1199, 1091], abs=3)
+    assert np.isnan(same_peak(doublet, (x, np.ones_like(x)))).all()
 
 
 def test_bonds_of_ethanol():

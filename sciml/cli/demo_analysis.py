@@ -1,5 +1,6 @@
 """What the demo reads off two trajectories of one molecule: energies, bond lengths and vibrations."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.io import read
 from ase.neighborlist import build_neighbor_list, natural_cutoffs
+from scipy.signal import find_peaks
 
 from sciml.potentials.time_series import energy_drift, standard_error, velocity_spectrum
 
@@ -102,13 +104,27 @@ def bonds_by_kind(atoms: Atoms) -> dict[str, np.ndarray]:
     return {kind: np.array(bonds) for kind, bonds in sorted(kinds.items())}
 
 
-def peak(wavenumbers: np.ndarray, spectrum: np.ndarray) -> float:
-    """Position of the highest peak, cm^-1: the vertex of the parabola through its three highest points."""
-    top = int(np.clip(spectrum.argmax(), 1, len(spectrum) - 2))
-    left, middle, right = spectrum[top - 1 : top + 2]
-    curvature = left - 2 * middle + right
-    shift = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
-    return float(wavenumbers[top] + shift * (wavenumbers[1] - wavenumbers[0]))
+def peaks(wavenumbers: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
+    """Positions of the peaks, cm^-1, the highest first, down to a twentieth of its height.
+
+    Each is the vertex of the parabola through its three highest points.
+    """
+    tops, properties = find_peaks(spectrum, height=0.05 * spectrum.max())
+    tops = tops[np.argsort(-properties["peak_heights"], kind="stable")]
+    left, middle, right = spectrum[tops - 1], spectrum[tops], spectrum[tops + 1]
+    shift = 0.5 * (left - right) / (left - 2 * middle + right)
+    return wavenumbers[tops] + shift * (wavenumbers[1] - wavenumbers[0])
+
+
+def same_peak(reference: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+    """The highest peak of the reference and the nearest one of the other spectrum, cm^-1; NaN without a peak.
+
+    Not the highest of both: how high a peak is depends on the energy that the vibration happens to have.
+    """
+    first, second = peaks(*reference), peaks(*other)
+    if not len(first) or not len(second):
+        return math.nan, math.nan
+    return float(first[0]), float(second[np.abs(second - first[0]).argmin()])
 
 
 def overlap(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:

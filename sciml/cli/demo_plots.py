@@ -13,6 +13,7 @@ from sciml.files import atomic_write
 
 # Reference black and behind, potential in colour and in front: where they agree, both stay visible.
 STYLES = ({"color": "0.25", "linewidth": 2.2}, {"color": "tab:orange", "linewidth": 1.2})
+SHOWN = 0.3  # ps of potential and kinetic energy; more would be a solid block
 HIGHEST_WAVENUMBER = 4000.0  # cm^-1; nothing vibrates faster than H2
 
 
@@ -27,15 +28,16 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def plot_energies(path: Path, runs: Mapping[str, Trajectory]) -> None:
-    """Potential, kinetic and total energy in one panel per run, and below the total energy on its own scale."""
+    """The first potential and kinetic energies of each run, and below the whole total energy on its own scale."""
     figure = _figure(4.6 * len(runs), 5.6)
-    axes = figure.subplots(2, len(runs), squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
+    axes = figure.subplots(2, len(runs), squeeze=False, sharey="row", height_ratios=[3, 2])
     for (name, run), (above, below) in zip(runs.items(), axes.T, strict=True):
         time = 1e-3 * run.time
         origin = run.potential.min()
-        above.plot(time, run.potential - origin, label="potential", color="tab:blue", linewidth=0.7)
-        above.plot(time, run.kinetic, label="kinetic", color="tab:red", linewidth=0.7)
+        above.plot(time, run.potential - origin, label="potential", color="tab:blue", linewidth=1.0)
+        above.plot(time, run.kinetic, label="kinetic", color="tab:red", linewidth=1.0)
         above.plot(time, run.total - origin, label="total", color="black", linewidth=1.4)
+        above.set_xlim(time[0], min(time[0] + SHOWN, time[-1]))
         above.set_title(f"{name}: NVE at {run.mean_temperature[0]:.0f} K")
         per_atom = 1e3 * (run.total - run.total.mean()) / len(run.atoms)
         slope, error = run.drift
@@ -83,7 +85,7 @@ def plot_bond_lengths(path: Path, runs: Mapping[str, Trajectory], kinds: Mapping
         for style, name, length, curve in zip(STYLES, runs, lengths, curves, strict=True):
             ax.plot(centres, curve, label=f"{name}: {length.mean():.4f} Å", drawstyle="steps-mid", **style)
         ax.set(title=f"{_dash(kind)} ({len(bonds)} bond{'s' * (len(bonds) > 1)})", xlabel="bond length (Å)")
-        ax.set_ylim(0, 1.35 * max(curve.max() for curve in curves))
+        ax.set_ylim(0, 1.45 * max(curve.max() for curve in curves))
         ax.legend(fontsize=8, frameon=False, loc="upper center")
         _grid(ax)
     figure.supylabel("density (Å$^{-1}$)", fontsize=10)
