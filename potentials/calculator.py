@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from sciml.graphs import AtomicGraph, check_species, check_structure
+from sciml.graphs import check_species, graph_from_atoms
 from sciml.neighbors import VerletList
 from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
 from sciml.potentials.interface import Potential
@@ -35,7 +35,8 @@ class PotentialCalculator(Calculator):
 
     Raises:
         ValueError: if the device or dtype cannot be used, and on calculation if the structure is empty, has an element
-            that the potential does not know, a position that is not finite or a periodic axis without a cell vector.
+            that the potential does not know, two atoms at the same point, a position that is not finite or a periodic
+            axis without a cell vector.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE declares it
@@ -102,9 +103,9 @@ class PotentialCalculator(Calculator):
                 f"stress is the derivative by the strain per volume, and a structure with pbc={atoms.pbc.tolist()} has "
                 "no volume; it is available if all three axes are periodic"
             )
-        check_structure(atoms)
+        graph = graph_from_atoms(atoms, self.potential.cutoff, neighbors=self._neighbors)
         check_species(atoms.numbers, self.potential.species)
-        output = self.potential(self._graph(atoms))
+        output = self.potential(graph)
         energy = output.energy.item()
         self.results = {
             "energy": energy,
@@ -115,17 +116,3 @@ class PotentialCalculator(Calculator):
         if atoms.pbc.all():
             self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
         self.atoms = atoms.copy()
-
-    def _graph(self, atoms: Atoms) -> AtomicGraph:
-        positions = torch.tensor(atoms.positions, device=self.device)
-        cell, pbc = atoms.cell.array, atoms.pbc
-        edge_index, edge_shifts = self._neighbors.update(positions, cell, pbc)
-        return AtomicGraph(
-            positions=positions,
-            atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=self.device),
-            cell=torch.tensor(cell, device=self.device)[None],
-            pbc=torch.tensor(pbc, device=self.device)[None],
-            edge_index=edge_index,
-            edge_shifts=edge_shifts,
-            num_nodes=len(atoms),
-        )

@@ -163,6 +163,20 @@ def test_errors_name_the_atom_or_the_axis(calculator):
     assert np.isfinite(calculator.get_potential_energy(molecule("H2O")))
 
 
+def test_atoms_at_one_point_are_named_also_where_the_list_is_reused(calculator):
+    water = molecule("H2O")
+    water.positions[2] = water.positions[1]
+    with pytest.raises(ValueError, match=r"atom 1 and atom 2 .*at the same point"):
+        calculator.get_potential_energy(water)
+    nearly = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.2]])
+    calculator.get_potential_energy(nearly)
+    builds = calculator.num_neighbor_builds
+    nearly.positions[1] = 0.0
+    with pytest.raises(ValueError, match=r"atom 0 and atom 1 .*at the same point"):
+        calculator.get_potential_energy(nearly)
+    assert calculator.num_neighbor_builds == builds
+
+
 def test_constructor_refuses_nonsense(potential, tmp_path):
     with pytest.raises(ValueError, match="expected a Potential"):
         PotentialCalculator(str(tmp_path))
