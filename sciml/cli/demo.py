@@ -136,14 +136,15 @@ def run(config: Config) -> None:
         )  # fmt: skip
         stages.show("md", start)
         simulate_side_by_side([start], console)
+        structure = str(folder / "start" / "trajectory.xyz")
         simulations = [
             md.Config(
-                structure=str(folder / "start" / "trajectory.xyz"), output=str(output), thermalize=False,
+                structure=structure, output=str(output), calculator=calculator, checkpoint=potential, thermalize=False,
                 steps=size.equilibration_steps + size.steps, timestep=TIMESTEP, equilibration_steps=0,
-                log_interval=FRAME_INTERVAL, **method,
+                log_interval=FRAME_INTERVAL,
             )
-            for output, method in zip(
-                runs.values(), ({"calculator": "tblite"}, {"checkpoint": checkpoint}), strict=True
+            for output, calculator, potential in (
+                (runs[REFERENCE], "tblite", None), (runs[POTENTIAL], None, checkpoint)
             )
         ]  # fmt: skip
         for simulation in simulations:

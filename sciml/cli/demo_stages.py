@@ -29,7 +29,7 @@ def _flags(config: Any, prefix: str = "") -> Iterator[str]:
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
         factory = field.default_factory
-        default = field.default if factory is dataclasses.MISSING else factory()
+        default: Any = field.default if factory is dataclasses.MISSING else factory()
         if value == default:
             continue
         if isinstance(value, dict):
