@@ -115,7 +115,7 @@ def _close_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, n
     senders, receivers = edge_index.numpy()
     shifts = edge_shifts.numpy()
     vectors = atoms.positions[senders] - atoms.positions[receivers] + shifts @ cell
-    return senders, receivers, shifts.any(axis=1), np.linalg.norm(vectors, axis=1)
+    return senders, receivers, np.any(shifts != 0, axis=1), np.linalg.norm(vectors, axis=1)
 
 
 def check_stress_periodicity(atoms: Atoms) -> None:

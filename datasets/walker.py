@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
+from ase.md.langevin import Langevin
 from filelock import FileLock, Timeout
 
 from sciml.datasets.calculators import calculator_factory, single_thread
@@ -108,6 +109,7 @@ def _run(walker: Walker, atoms: Atoms, path: Path, state_path: Path, owner: int 
                 temperature=walker.temperature,
                 friction=walker.friction,
             )
+            assert isinstance(dynamics, Langevin)  # whose `step` takes forces
             forces = None
             for _ in range(steps):  # handing the forces on saves two comparisons of all arrays per step of `run`
                 forces = dynamics.step(forces)

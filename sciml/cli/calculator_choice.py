@@ -22,10 +22,10 @@ def chosen_calculator(
     Raises:
         ValueError: if not exactly one of checkpoint and calculator is given, or it cannot be made.
     """
-    if (checkpoint is None) == (calculator is None):
-        raise ValueError("give either --checkpoint (a folder or a name) or --calculator (such as tblite)")
-    if calculator is not None:
+    if checkpoint is None and calculator is not None:
         return calculator_factory(calculator, calculator_arguments)
+    if checkpoint is None or calculator is not None:
+        raise ValueError("give either --checkpoint (a folder or a name) or --calculator (such as tblite)")
     if calculator_arguments:
         raise ValueError("calculator_arguments belong to --calculator; a checkpoint has its own settings")
     from sciml.potentials.calculator import PotentialCalculator
