@@ -22,10 +22,11 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/sciml demo
 
-# One process per core is faster than threads on the small tensors of tests, and its sums are reproducible.
+# One process per core is faster than threads on the small tensors of tests, and its sums are reproducible. The tests
+# of a file stay in one process, so that what they share is made once.
 test: export OMP_NUM_THREADS = 1
 test: lint types
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

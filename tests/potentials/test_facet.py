@@ -21,10 +21,11 @@ def facet(species=(1, 6, 8), **arguments):
     "arguments",
     [
         {},
-        {"pseudo": True, "num_layers": 3},
+        # Fewer neighbours and channels than by default: the same laws in a tenth of the time.
+        {"pseudo": True, "num_layers": 3, "channels": 4, "cutoff": 3.5},
         {"lmax": 1, "cutoff": 3.0},
-        {"lmax": 3, "num_layers": 1},
-        {"lmax": 0},
+        {"lmax": 3, "num_layers": 1, "cutoff": 3.5},
+        {"lmax": 0, "cutoff": 3.5},
     ],
     ids=str,
 )
@@ -37,7 +38,7 @@ def test_obeys_the_laws_to_rounding(arguments):
 
 
 def test_silu_mixer_reports_its_error_and_breaks_rotation():
-    potential = facet(activation="silu")
+    potential = facet(species=(1, 8), activation="silu", cutoff=3.5)
     assert potential.equivariance_error() > 1e-3
     assert facet().equivariance_error() < 1e-12
     with pytest.raises(AssertionError, match="rotation"):
