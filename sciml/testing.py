@@ -234,19 +234,20 @@ def _isolated(potential: Any, species: Sequence[int]) -> dict[int, Prediction]:
 
 def _difference(potential: Any, atoms: Atoms, measured: Prediction, expected: Prediction) -> float:
     """Largest difference of atomic energies, forces and (in a crystal) stress, each relative to its scale."""
+    scale = interaction(potential, atoms)
     ratios = [
-        abs(measured.energy - expected.energy) / (len(measured.energies) * interaction(potential, atoms)),
-        np.abs(measured.energies - expected.energies).max() / interaction(potential, atoms),
-        np.abs(measured.forces - expected.forces).max() / _force_scale(expected, potential, atoms),
+        abs(measured.energy - expected.energy) / (len(measured.energies) * scale),
+        np.abs(measured.energies - expected.energies).max() / scale,
+        np.abs(measured.forces - expected.forces).max() / _force_scale(expected, atoms, scale),
     ]
     if atoms.pbc.all():
         ratios.append(np.abs(measured.stress - expected.stress).max() / np.abs(expected.stress).max())
     return float(np.max(ratios))  # np.max, unlike max, keeps a NaN
 
 
-def _force_scale(expected: Prediction, potential: Any, atoms: Atoms) -> float:
+def _force_scale(expected: Prediction, atoms: Atoms, interaction_energy: float) -> float:
     # By symmetry the forces in a primitive crystal vanish; energies and virials per atom and Å then set the scale.
-    scales = [np.abs(expected.forces).max(), interaction(potential, atoms) * 1e-3]
+    scales = [np.abs(expected.forces).max(), interaction_energy * 1e-3]
     if atoms.pbc.all():
         scales.append(np.abs(expected.stress).max() * atoms.get_volume() / len(atoms))
     return float(np.max(scales))
@@ -427,9 +428,8 @@ def save_load_error(potential: Any, structures: Structures) -> float:
     rebuilt = type(potential)(**json.loads(json.dumps(potential.config))).double()
     rebuilt.load_state_dict(tensors_from_bytes(tensors_to_bytes(tensors)))
     rebuilt.to(next(itertools.chain(potential.parameters(), potential.buffers()), torch.empty(0)).device)
-    rebuilt.requires_grad_(
-        False
-    ).eval()  # as `potential` is: what needs gradients takes other paths, and rounds otherwise
+    # As `potential` is: what needs gradients takes other paths, and rounds otherwise.
+    rebuilt.requires_grad_(False).eval()
     atoms = structures.crystal
     before, after = predict(potential, [atoms])[0], predict(rebuilt, [atoms])[0]
     fields = ("energies", "forces", "stress")
