@@ -179,6 +179,7 @@ def label(
         shutil.rmtree(parts, ignore_errors=True)
         return False
     parts.mkdir(parents=True, exist_ok=True)
+    parts = parts.resolve()  # workers of a cluster may have another working directory
     replace_json(settings_path, settings)
 
     total = sum(walker.frames for walker in walkers)
@@ -192,7 +193,7 @@ def label(
             settings_path.unlink()
             raise
         parallel([joblib.delayed(_relaxed_start)(structure, sampling, parts / "start.json")])
-        parallel(joblib.delayed(_run_from_start)(walker, structure, parts.resolve(), owner=owner) for walker in walkers)
+        parallel(joblib.delayed(_run_from_start)(walker, structure, parts, owner=owner) for walker in walkers)
     _merge([parts / "isolated_atoms.xyz", *(walker.files(parts)[0] for walker in walkers)], output)
     shutil.rmtree(parts, ignore_errors=True)
     return True
