@@ -118,25 +118,42 @@ def test_bounded_norm_fades_with_its_input():
     assert (BoundedNorm(IRREPS, 4, initial_scale=0.0)(x.float()) == 0).all()
 
 
-def test_spline_basis_is_zero_with_two_derivatives_at_the_cutoff():
+def derivatives(function, x, order):
+    """Values of the first `order` derivatives of a function of each x, summed over its results."""
+    results, y = [], function(x).sum(dim=1)
+    for _ in range(order):
+        (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        results.append(y.detach())
+    return results
+
+
+def test_spline_basis_is_zero_with_four_derivatives_at_the_cutoff():
     basis = SplineBasis(5.0, 8).double()
-    r = torch.tensor([5.0 - 1e-4, 5.0, 5.5], dtype=torch.float64, requires_grad=True)
+    r = torch.tensor([5.0 - 1e-3, 5.0, 5.5], dtype=torch.float64, requires_grad=True)
     values = basis(r)
-    assert 0 < values[0].max() < 1e-11
+    assert 0 < values[0].max() < 1e-15
     assert (values[1:] == 0).all()
-    (slope,) = torch.autograd.grad(values.sum(), r, create_graph=True)
-    (curvature,) = torch.autograd.grad(slope.sum(), r)
-    assert 0 < slope[0].abs() < 1e-6
-    assert 0 < curvature[0].abs() < 1e-2
+    for order, derivative in enumerate(derivatives(basis, r, 4), start=1):
+        assert 0 < derivative[0].abs() < 10.0 ** (3 * order - 12)
+        assert (derivative[1:] == 0).all()
 
 
-def test_spline_basis_reproduces_cubics_inside():
-    """B-splines of degree three span every cubic polynomial, between the first and the last full set of four."""
-    basis = SplineBasis(6.0, 11).double()
-    r = torch.linspace(1.0, 4.0, 200, dtype=torch.float64)
-    cubic = 1 - 2 * r + 0.5 * r**2 - 0.1 * r**3
-    coefficients = torch.linalg.pinv(basis(r)) @ cubic
-    assert (basis(r) @ coefficients - cubic).abs().max() < 1e-10
+def test_spline_basis_has_four_continuous_derivatives_at_its_knots():
+    basis = SplineBasis(8.0, 6).double()  # knots at whole numbers
+    knots = torch.arange(1, 8, dtype=torch.float64)
+    sides = [derivatives(basis, (knots + side).requires_grad_(), 5) for side in (-1e-9, 1e-9)]
+    jumps = [(left - right).abs().max().item() for left, right in zip(*sides, strict=True)]
+    assert max(jumps[:4]) < 1e-6
+    assert jumps[4] > 1  # so the test sees a jump where there is one
+
+
+def test_spline_basis_reproduces_quintics_inside():
+    """B-splines of degree five span every quintic polynomial where six of them overlap."""
+    basis = SplineBasis(12.0, 22).double()
+    r = torch.linspace(2.0, 9.0, 200, dtype=torch.float64)
+    quintic = 1 - 2 * r + 0.5 * r**2 - 0.1 * r**3 + 0.02 * r**4 - 0.001 * r**5
+    coefficients = torch.linalg.pinv(basis(r)) @ quintic
+    assert (basis(r) @ coefficients - quintic).abs().max() < 1e-9
 
 
 def test_spline_basis_refuses_too_few_functions():
