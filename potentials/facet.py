@@ -163,7 +163,7 @@ class Facet(ConstantsModule, Potential):
 
     def equivariance_error(self) -> float:
         """Largest relative equivariance error of the mixers' sphere grids (`SphereMixer.equivariance_error`)."""
-        return max(layer.mixer.equivariance_error() for layer in self.layers)
+        return max(module.equivariance_error() for module in self.modules() if isinstance(module, SphereMixer))
 
 
 class FacetLayer(nn.Module):

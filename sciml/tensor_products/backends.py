@@ -2,8 +2,7 @@
 
 import importlib
 
-from torch import nn
-
+from sciml.tensor_products.interface import TensorProduct
 from sciml.tensor_products.problem import TensorProductProblem
 
 BACKENDS = {"clebsch_gordan": "sciml.tensor_products.clebsch_gordan:ClebschGordan"}
@@ -15,7 +14,7 @@ def tensor_product(
     *,
     implementation: str = "auto",
     layout: str = "mul_ir",
-) -> nn.Module:
+) -> TensorProduct:
     """Build the tensor product of `problem`.
 
     Args:

@@ -6,12 +6,11 @@ import torch
 from e3nn.o3 import Irreps, wigner_3j
 from torch import Tensor
 
-from sciml.nn.constants import ConstantsModule
-from sciml.tensor_products.convolution import ConvolutionGraph, RadialWeights
+from sciml.tensor_products.interface import ConvolutionGraph, RadialWeights, TensorProduct
 from sciml.tensor_products.problem import Path, TensorProductProblem
 
 
-class ClebschGordan(ConstantsModule):
+class ClebschGordan(TensorProduct):
     """z^p = sqrt((2 l3 + 1) / V) Σ_v w^p_{uv} C^{l1 l2 l3} x_u y_v for every path p (`TensorProductProblem`).
 
     Dense: for each output irrep the couplings of its paths form one matrix, (rows of z) x (rows of x), that is linear
@@ -74,28 +73,11 @@ class ClebschGordan(ConstantsModule):
         return coupling.flatten(1)
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return z, (batch, irreps_out.dim).
-
-        Args:
-            x: (batch, irreps_in1.dim).
-            y: (batch, irreps_in2.dim).
-            weights: (batch, weight_numel), or (weight_numel,) shared by the batch, or None for ones.
-        """
+        """See `TensorProduct.forward`; one block of z per path."""
         return self._from_groups(self._products(self._to_rows(x), y, weights))
 
-    def prepare(self, senders: Tensor, receivers: Tensor, num_nodes: int) -> ConvolutionGraph:
-        """Prepare the edges of `convolve`; `receivers` must be ascending."""
-        return ConvolutionGraph(senders, receivers, num_nodes)
-
     def convolve(self, x: Tensor, y: Tensor, weights: Tensor | RadialWeights | None, graph: ConvolutionGraph) -> Tensor:
-        """z_i = Σ_{edges j → i} (x_j ⊗ y_ij), (nodes, irreps_out.dim).
-
-        Args:
-            x: (nodes, irreps_in1.dim), node features.
-            y: (edges, irreps_in2.dim), such as spherical harmonics.
-            weights: as in `forward`, per edge; or `RadialWeights`.
-            graph: from `prepare`.
-        """
+        """See `TensorProduct.convolve`; the messages of all edges are formed and added."""
         if isinstance(weights, RadialWeights):
             weights = weights.dense()
         products = self._products(self._to_rows(x).index_select(0, graph.senders), y, weights)
