@@ -78,6 +78,8 @@ def forces_and_stress(graph: AtomicGraph, edge_vectors: Tensor, gradient: Tensor
     senders, receivers = graph.edge_index
     forces = torch.zeros_like(graph.positions)
     forces = forces.index_add(0, receivers, gradient).index_add(0, senders, -gradient)
+    if not graph.pbc.all(dim=1).any():
+        return forces, torch.full_like(graph.cell, torch.nan)
     virial = 0.5 * (edge_vectors[:, :, None] * gradient[:, None, :] + gradient[:, :, None] * edge_vectors[:, None, :])
     systems = graph.system_index[receivers]
     virial = virial.new_zeros(graph.num_systems, 3, 3).index_add(0, systems, virial)  # (systems, 3, 3)
