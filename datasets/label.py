@@ -17,6 +17,7 @@ from ase.collections import g2
 from ase.data import chemical_symbols
 from ase.io import read
 from ase.io.extxyz import write_extxyz
+from ase.io.jsonio import encode
 
 from sciml.datasets.calculators import calculator_factory, single_thread
 from sciml.datasets.isolated_atoms import isolated_atom
@@ -178,9 +179,9 @@ def label(
     if saved is not None and output.exists():
         shutil.rmtree(parts, ignore_errors=True)
         return False
+    replace_json(settings_path, settings)  # first: whoever finds parts without settings refuses to continue
     parts.mkdir(parents=True, exist_ok=True)
     parts = parts.resolve()  # workers of a cluster may have another working directory
-    replace_json(settings_path, settings)
 
     total = sum(walker.frames for walker in walkers)
     progress = (lambda: on_progress(_frames_written(walkers, parts), total)) if on_progress else None
@@ -254,10 +255,12 @@ def _backend(processes: int, dask: str | None) -> Iterator[joblib.Parallel]:
     else:
         raise ValueError(f"dask must be local or an address such as tcp://host:8786, got {dask!r}")
     try:
-        with Client(target, timeout="20s"), joblib.parallel_config(backend="dask"):
+        try:
+            client = Client(target, timeout="20s")
+        except OSError as error:
+            raise ValueError(f"no Dask scheduler answers at {dask!r}: {error}") from error
+        with client, joblib.parallel_config(backend="dask"):
             yield joblib.Parallel(batch_size=1)
-    except OSError as error:
-        raise ValueError(f"no Dask scheduler answers at {dask!r}: {error}") from error
     finally:
         if dask == "local":
             target.close()
@@ -303,10 +306,14 @@ def _merge(paths: list[Path], output: Path) -> None:
 
 
 def _describe(structure: Atoms) -> Mapping[str, Any]:
-    """The structure as it is compared when a run is continued."""
+    """The structure as it is compared when a run is continued; what few structures have is there only if they do."""
+    charges, moments = structure.get_initial_charges(), structure.get_initial_magnetic_moments()
     return {
         "numbers": structure.numbers.tolist(),
         "positions": structure.positions.tolist(),
         "cell": structure.cell.array.tolist(),
         "pbc": structure.pbc.tolist(),
+        **({"initial_charges": charges.tolist()} if charges.any() else {}),
+        **({"initial_magmoms": moments.tolist()} if moments.any() else {}),
+        **({"constraints": encode(structure.constraints)} if structure.constraints else {}),
     }

@@ -133,9 +133,10 @@ def _run(walker: Walker, atoms: Atoms, path: Path, state_path: Path, owner: int 
 
 def _labelled(atoms: Atoms, energy: float, walker: Walker, *, step: int) -> Atoms:
     """Copy of `atoms` with energy, forces and, if there is one, stress as labels."""
-    labels: dict[str, Any] = {"energy": energy, "forces": atoms.get_forces()}
+    # Constraints hold during the sampling; as labels, their zeros would contradict the energy.
+    labels: dict[str, Any] = {"energy": energy, "forces": atoms.get_forces(apply_constraint=False)}
     if atoms.pbc.all() and "stress" in getattr(atoms.calc, "implemented_properties", ()):
-        labels["stress"] = atoms.get_stress()
+        labels["stress"] = atoms.get_stress(apply_constraint=False)
     frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {
         "config_type": f"{walker.temperature:g}K_MD",

@@ -16,6 +16,7 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from ase.io import read
 
 from sciml.datasets.calculators import THREAD_VARIABLES, calculator_factory, single_thread
@@ -77,6 +78,53 @@ def test_a_crystal_has_stress(tmp_path):
     exact.calc = EMT()
     np.testing.assert_allclose(frame.get_stress(), exact.get_stress(), atol=1e-7)
     assert frame.pbc.all()
+
+
+def test_fixed_atoms_do_not_move_but_have_the_forces_of_the_method(tmp_path):
+    crystal = bulk("Cu", cubic=True)
+    crystal.rattle(0.05, seed=0)
+    crystal.set_constraint(FixAtoms([0]))
+    sampling = Sampling(frames=2, stride=3, equilibration_steps=0, relax=False, calculator="emt")
+    label(crystal, tmp_path / "cu.xyz", sampling=sampling)
+    for frame in read(tmp_path / "cu.xyz", index=":"):
+        np.testing.assert_allclose(frame.positions[0], crystal.positions[0], atol=1e-8)
+        exact = Atoms(frame, calculator=EMT())
+        np.testing.assert_allclose(frame.calc.results["forces"], exact.get_forces(), atol=1e-5)
+        assert np.linalg.norm(exact.get_forces()[0]) > 0.1
+    crystal.set_constraint(FixAtoms([1]))
+    with pytest.raises(ValueError, match="constraints: "):
+        label(crystal, tmp_path / "cu.xyz", sampling=sampling)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def test_killed_before_or_after_any_file_is_replaced(tmp_path, monkeypatch):
+    sampling = Sampling(frames=2, stride=2, equilibration_steps=2, relax=False, calculator="emt")
+    label(molecule("H2O"), tmp_path / "whole.xyz", sampling=sampling)
+    replace = os.replace
+    for moment in range(100):
+        count = 0
+
+        def kill_at(source, target, moment=moment):
+            nonlocal count
+            if count == moment:
+                raise Killed
+            replace(source, target)
+            count += 1
+
+        output = tmp_path / str(moment) / "frames.xyz"
+        monkeypatch.setattr(os, "replace", kill_at)
+        try:
+            label(molecule("H2O"), output, sampling=sampling)
+        except Killed:
+            monkeypatch.setattr(os, "replace", replace)
+            assert label(molecule("H2O"), output, sampling=sampling)
+            assert output.read_bytes() == (tmp_path / "whole.xyz").read_bytes()
+        else:
+            break
+    assert moment == 7  # settings, isolated atoms, start, three states of the walker, output
 
 
 def test_the_number_of_processes_makes_no_difference(tmp_path):
