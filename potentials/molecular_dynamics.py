@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, CalculatorError
+from ase.io.jsonio import encode
 
 from sciml.potentials.ensembles import (
     ENSEMBLES,
@@ -175,8 +176,12 @@ def _forget(atoms: Atoms, new_calculator: Callable[[], Calculator] | None) -> No
 
 def _digest(atoms: Atoms) -> str:
     """Fingerprint of what a run starts from."""
-    arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_momenta(), atoms.get_masses())
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
+    arrays = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_momenta(), atoms.get_masses()]
+    arrays += [array for array in (atoms.get_initial_charges(), atoms.get_initial_magnetic_moments()) if array.any()]
+    content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    if atoms.constraints:
+        content += encode(atoms.constraints).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _check(atoms: Atoms, *, steps: int, **arguments: Any) -> None:

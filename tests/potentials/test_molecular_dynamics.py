@@ -12,6 +12,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.io import read
 
 from sciml.potentials.ensembles import degrees_of_freedom, is_at_rest, thermal_momenta
@@ -202,6 +203,10 @@ def test_files_hold_what_memory_holds_and_a_longer_run_continues(tmp_path, ensem
         run_md(copper(), steps=50, folder=tmp_path, **settings)
     with pytest.raises(ValueError, match=r"timestep: 2.0 then, 1.0 now"):
         run_md(copper(), steps=60, folder=tmp_path, **{**settings, "timestep": 1.0})
+    held = copper()
+    held.set_constraint(FixAtoms([0]))
+    with pytest.raises(ValueError, match="structure: "):
+        run_md(held, steps=60, folder=tmp_path, **settings)
 
 
 def test_the_past_of_a_calculator_makes_no_difference(tmp_path):
@@ -218,6 +223,7 @@ SCRIPT = """
 import sys, time
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from sciml.potentials.molecular_dynamics import run_md
 atoms = bulk("Cu", cubic=True)
 atoms.calc = EMT()
