@@ -24,3 +24,22 @@ def test_what_a_killed_write_left_does_not_disturb_the_next(tmp_path):
     (tmp_path / ".tmp-file.txt").write_text("left by a killed process")
     atomic_write(path, lambda p: p.write_text("new"))
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_files_and_their_folder_are_flushed_in_order(tmp_path, monkeypatch):
+    """After a power failure, a file may not be there without those that were written before it."""
+    events = []
+    replace, fsync = os.replace, os.fsync
+
+    def spied_fsync(descriptor):
+        events.append(("flush", os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def spied_replace(source, target):
+        events.append(("rename", os.path.basename(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spied_fsync)
+    monkeypatch.setattr(os, "replace", spied_replace)
+    atomic_write(tmp_path / "file.txt", lambda p: p.write_text("new"))
+    assert events == [("flush", ".tmp-file.txt"), ("rename", "file.txt"), ("flush", tmp_path.name)]
