@@ -28,7 +28,7 @@ class BoundedNorm(ConstantsModule):
         irreps = Irreps(irreps)
         self.scale = nn.Parameter(torch.full((len(irreps), channels), initial_scale))
         block_of_row = rows_of_blocks(irreps)
-        average = nn.functional.one_hot(block_of_row, len(irreps)).to(torch.get_default_dtype())
+        average = nn.functional.one_hot(block_of_row, len(irreps)).double()
         self.register_buffer("block_of_row", block_of_row, persistent=False)
         self.register_constant("average", average / average.sum(dim=0))
 

@@ -101,12 +101,12 @@ def test_path_linear_is_equivariant_and_orders_its_result():
     paths, out = o3.Irreps("3x0e+3x0e+3x1o+3x1e+3x1e+3x2e"), o3.Irreps("0e+1o+2e+1e")
     layer = PathLinear(paths, out, 5).double()
     rows = o3.Irreps([(1, ir) for _, ir in paths])
-    rotation = o3.rand_matrix().double()
-    torch.set_default_dtype(torch.float64)
-    d_in, d_out = rows.D_from_matrix(-rotation), out.D_from_matrix(-rotation)
-    torch.set_default_dtype(torch.float32)
+    seed = torch.random.get_rng_state()
+    d_in = representation(rows)
+    torch.random.set_rng_state(seed)
+    d_out = representation(out)
     x = torch.randn(2, rows.dim, 3, dtype=torch.float64)
-    torch.testing.assert_close(layer(d_in @ x), d_out @ layer(x), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(layer(d_in @ x), d_out @ layer(x), rtol=1e-12, atol=1e-12)
 
 
 def test_bounded_norm_fades_with_its_input():
@@ -116,6 +116,9 @@ def test_bounded_norm_fades_with_its_input():
     torch.testing.assert_close(norm(1e-6 * x), 1e-6 * x, rtol=1e-10, atol=0)
     assert norm(1e6 * x).abs().max() < 10
     assert (BoundedNorm(IRREPS, 4, initial_scale=0.0)(x.float()) == 0).all()
+    vectors = x[:, 1:4]
+    expected = vectors / (1 + vectors.square().mean(dim=(1, 2), keepdim=True)).sqrt()
+    torch.testing.assert_close(norm(x)[:, 1:4], expected, rtol=1e-14, atol=1e-14)
 
 
 def derivatives(function, x, order):
