@@ -211,7 +211,7 @@ class FacetLayer(nn.Module):
         with_channels = Irreps([(channels, ir) for _, ir in irreps_in])
         problem = TensorProductProblem(with_channels, irreps_edges, self.irreps_out, mode="uvu")
         self.product = tensor_product(problem, backend, layout="ir_mul")
-        # B-splines overlap four at a time with squares that sum to about one: weights of unit variance.
+        # Six splines overlap, with squares that sum to 1.3: weights of about unit variance.
         self.radial_weights = nn.Parameter(torch.randn(num_basis, self.product.weight_numel))
         self.linear_paths = PathLinear(self.product.irreps_out, self.irreps_out, channels)
         self.linear_self = EquivariantLinear(irreps_in, channels, channels)
