@@ -64,7 +64,7 @@ class Size:
 
 
 FULL = Size(
-    frames=250, test_frames=100, walkers=2, stride=20, warm_up=1000, max_epochs=55, start_steps=2000,
+    frames=250, test_frames=100, walkers=2, stride=20, warm_up=1000, max_epochs=45, start_steps=2000,
     equilibration_steps=2000, steps=10000,
 )  # fmt: skip
 QUICK = Size(

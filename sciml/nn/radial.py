@@ -1,10 +1,12 @@
 """Radial bases: functions of the distance that vanish smoothly at the cutoff."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from sciml.nn.constants import ConstantsModule
 
 
-class SplineBasis(nn.Module):
+class SplineBasis(ConstantsModule):
     """Uniform quintic B-splines on (0, cutoff), of which only those are kept that end at or before the cutoff.
 
     With knots of spacing h = cutoff / (n + 2) and the cardinal spline of degree five
@@ -28,16 +30,19 @@ class SplineBasis(nn.Module):
     """
 
     centers: Tensor
+    ends: Tensor
+    factors: Tensor
 
     def __init__(self, cutoff: float, num_basis: int) -> None:
         super().__init__()
         if num_basis < 2:
             raise ValueError(f"got {num_basis} spline functions; at least 2 are needed")
         self.spacing = float(cutoff) / (num_basis + 2)
-        self.register_buffer("centers", torch.arange(num_basis, dtype=torch.get_default_dtype()), persistent=False)
+        self.register_constant("centers", torch.arange(num_basis))
+        self.register_constant("ends", torch.tensor([3, 2, 1]))
+        self.register_constant("factors", torch.tensor([1, -6, 15], dtype=torch.float64) / 66)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Values b_k(r), (edges, num_basis), of distances (edges,), Å; exactly zero from the cutoff on."""
         t = (distances[:, None] / self.spacing - self.centers).abs()
-        outer, middle, inner = (3 - t).clamp_min(0), (2 - t).clamp_min(0), (1 - t).clamp_min(0)
-        return (outer.pow(5) - 6 * middle.pow(5) + 15 * inner.pow(5)) / 66
+        return (self.ends - t[:, :, None]).clamp_min(0).pow(5) @ self.factors
