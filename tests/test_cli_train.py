@@ -150,6 +150,13 @@ def test_fine_tuning_starts_from_the_weights(capsys):
     difference = load_potential("c/last")(graph).energy - before(graph).energy
     assert difference.item() == pytest.approx(30.0 - 4.0, abs=1e-4)
 
+    double = ["--dtype", "float64", "--max_epochs", "1", "--optimizer.learning_rate", "1e-12"]
+    assert train("--output", "a64", *double) == 0
+    assert train("--output", "c64", *double, *energies[2:], "--init_from", "a64/best", model=[]) == 0
+    before, after = (dict(load_potential(f"{run}64/last").named_parameters()) for run in "ac")
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-10)  # not rounded to float32 on the way
+
     capsys.readouterr()
     assert train(*fine, "--output", "d", model=["--model.channels", "8"]) == 2
     assert "architecture" in capsys.readouterr().err
@@ -158,6 +165,13 @@ def test_fine_tuning_starts_from_the_weights(capsys):
     error = capsys.readouterr().err
     assert "contain N" in error
     assert "knows only H, O" in error
+
+
+def test_an_element_that_only_the_validation_has_is_named(capsys):
+    write_data("data.xyz")
+    write_data("valid.xyz", symbols="NH2", isolated=False)
+    assert train("--output", "run", "--valid", "valid.xyz") == 2
+    assert "valid.xyz, frame 0: atom 0 is N, which this potential does not know" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from sciml.cli.train_setup import (
     report_equivariance,
 )
 from sciml.datasets import LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
+from sciml.datasets.checks import located
 from sciml.files import atomic_write
-from sciml.graphs import AtomicGraph, collate
+from sciml.graphs import AtomicGraph, check_species, collate
 from sciml.potentials.checkpoint import read_config, save_potential
 from sciml.potentials.interface import Potential
 from sciml.training.batching import GraphBatchSampler
@@ -155,6 +156,9 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
         init_from=config.init_from,
         seed=config.seed,
     )
+    for structure in valid_set:
+        with located(structure.origin):
+            check_species(structure.atoms.numbers, potential.species)
     valid_graphs = [labelled_graph(structure, potential.cutoff) for structure in valid_set]
     potential.to(device=fabric.device, dtype=getattr(torch, config.dtype))
     terms = {"energy_per_atom": config.loss.energy, "forces": config.loss.forces, "stress": config.loss.stress}

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 
 from sciml.datasets import LabelledStructure, energy_shifts, labelled_graph, reference_energies
 from sciml.graphs import AtomicGraph
-from sciml.potentials.checkpoint import build_potential, load_potential, model_class, read_config
+from sciml.potentials.checkpoint import build_potential, load_potential, model_class, potential_dtype, read_config
 from sciml.potentials.interface import Potential
 from sciml.training.losses import LossTerm
 
@@ -126,6 +126,7 @@ def pretrained(
         old = [old[chemical_symbols[number]] for number in source.species]
     merged = [new.get(chemical_symbols[number], e) for number, e in zip(source.species, old, strict=True)]
     potential = build_potential(description["model"], {**description["config"], "reference_energies": merged})
+    potential.to(potential_dtype(source))
     # Only what was learned: the reference energies are constants of the model.
     potential.load_state_dict(dict(source.named_parameters()), strict=False)
     return potential
