@@ -13,6 +13,7 @@ from rich.table import Table
 from sciml.cli.calculator_choice import chosen_calculator
 from sciml.datasets.label import load_structure
 from sciml.potentials.molecular_dynamics import run_md
+from sciml.potentials.restart import replace_text
 
 
 @dataclass
@@ -131,7 +132,7 @@ def run(config: Config) -> None:
     if config.ensemble != "nve":  # a thermostat exchanges energy, so the total is not conserved
         summary["drift_meV_per_atom_per_ps"] = summary["drift_error_meV_per_atom_per_ps"] = math.nan
     finite = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in summary.items()}
-    (folder / "result.json").write_text(json.dumps({"ensemble": config.ensemble, **finite}, indent=2) + "\n")
+    replace_text(folder / "result.json", json.dumps({"ensemble": config.ensemble, **finite}, indent=2) + "\n")
     console.print(_table(summary, title=f"{config.ensemble}, {config.steps} steps of {config.timestep:g} fs"))
     console.print(f"wrote trajectory.xyz, energies.csv and result.json to {folder}")
 
