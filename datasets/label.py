@@ -3,9 +3,7 @@
 import io
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,13 @@ from ase.io.jsonio import encode
 from sciml.datasets.calculators import calculator_factory, single_thread
 from sciml.datasets.isolated_atoms import isolated_atom
 from sciml.datasets.walker import LabellingError, Walker, run_walker
+from sciml.datasets.workers import polling, workers
 from sciml.files import atomic_write
 from sciml.messages import differing_settings
 from sciml.potentials.relaxation import relax
 from sciml.potentials.restart import DynamicsState, read_json, replace_json, replace_text
 
 __all__ = ["LabellingError", "Sampling", "label", "load_structure"]
-
-POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,7 @@ def label(
 
     total = sum(walker.frames for walker in walkers)
     progress = (lambda: on_progress(_frames_written(walkers, parts), total)) if on_progress else None
-    with _backend(processes, dask) as parallel, _polling(progress):
+    with workers(processes, dask) as parallel, polling(progress):
         owner = None if dask else os.getpid()
         try:
             parallel([joblib.delayed(_label_isolated_atoms)(structure, sampling, parts / "isolated_atoms.xyz")])
@@ -233,59 +230,6 @@ def _run_from_start(walker: Walker, structure: Atoms, parts: Path, *, owner: int
     start = structure.copy()
     start.positions[:] = (read_json(parts / "start.json") or {})["positions"]
     run_walker(walker, start, parts, owner=owner)
-
-
-@contextmanager
-def _backend(processes: int, dask: str | None) -> Iterator[joblib.Parallel]:
-    """A joblib.Parallel over processes of this machine or over a Dask cluster."""
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
-    if dask is None:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            yield joblib.Parallel(n_jobs=processes, batch_size=1)
-        return
-    try:
-        from dask.distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ValueError("dask is not installed; pip install sciml-suite[dask]") from error
-    if dask == "local":
-        target: Any = LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
-    elif "://" in dask:
-        target = dask
-    else:
-        raise ValueError(f"dask must be local or an address such as tcp://host:8786, got {dask!r}")
-    try:
-        try:
-            client = Client(target, timeout="20s")
-        except OSError as error:
-            raise ValueError(f"no Dask scheduler answers at {dask!r}: {error}") from error
-        with client, joblib.parallel_config(backend="dask"):
-            yield joblib.Parallel(batch_size=1)
-    finally:
-        if dask == "local":
-            target.close()
-
-
-@contextmanager
-def _polling(action: Callable[[], None] | None) -> Iterator[None]:
-    """Call `action` every POLL_SECONDS and once at the end; the state files are what all kinds of workers share."""
-    if action is None:
-        yield
-        return
-    done = threading.Event()
-
-    def poll() -> None:
-        while not done.wait(POLL_SECONDS):
-            action()
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        action()
 
 
 def _frames_written(walkers: list[Walker], parts: Path) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -12,12 +11,11 @@ from typing import Any
 
 import joblib
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sciml.cli import md
+from sciml.cli.counting_bar import counting_bar
+from sciml.datasets.workers import polling, workers
 from sciml.potentials.restart import read_json, replace_json
-
-POLL_SECONDS = 0.2
 
 
 def command_line(job: str, config: Any) -> str:
@@ -93,12 +91,7 @@ class Stages:
 
 def simulate_side_by_side(configs: Sequence[md.Config], console: Console) -> None:
     """Run several `sciml md` at a time, a process and a thread each; what they print goes to log.txt of each folder."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    done = threading.Event()
-    with Progress(*columns, console=console) as progress:
+    with counting_bar(console, "steps") as progress:
         tasks = [progress.add_task(f"md {c.output}", total=c.equilibration_steps + c.steps) for c in configs]
 
         def refresh() -> None:
@@ -107,19 +100,8 @@ def simulate_side_by_side(configs: Sequence[md.Config], console: Console) -> Non
                 if state is not None:
                     progress.update(task, completed=config.equilibration_steps + state["step"])
 
-        def poll() -> None:
-            while not done.wait(POLL_SECONDS):
-                refresh()
-
-        thread = threading.Thread(target=poll, daemon=True)
-        thread.start()
-        try:
-            with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-                joblib.Parallel(n_jobs=len(configs), batch_size=1)(joblib.delayed(_simulate)(c) for c in configs)
-        finally:
-            done.set()
-            thread.join()
-            refresh()
+        with workers(len(configs), None) as parallel, polling(refresh):
+            parallel(joblib.delayed(_simulate)(config) for config in configs)
 
 
 def _simulate(config: md.Config) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import joblib
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sciml.cli.counting_bar import counting_bar
 from sciml.datasets.label import Sampling, label, load_structure
 
 
@@ -74,11 +74,7 @@ def run(config: Config) -> None:
     walkers = sampling.plan()
     processes = min(config.processes or joblib.cpu_count(), len(walkers))
     structure = load_structure(config.structure)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
+    with counting_bar(console, "frames") as progress:
         task = progress.add_task(f"label {structure.get_chemical_formula()}", total=sum(w.frames for w in walkers))
         fresh = label(
             structure,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sciml.cli.calculator_choice import chosen_calculator
+from sciml.cli.counting_bar import counting_bar
 from sciml.datasets.label import load_structure
 from sciml.potentials.molecular_dynamics import run_md
 from sciml.potentials.restart import replace_text
@@ -92,11 +92,7 @@ def run(config: Config) -> None:
     )
     atoms.calc = new_calculator()
     folder = Path(config.output)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
+    with counting_bar(console, "steps") as progress:
         task = progress.add_task(f"{config.ensemble} {atoms.get_chemical_formula()}", total=None)
         result = run_md(
             atoms,
