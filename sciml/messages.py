@@ -6,7 +6,11 @@ from typing import Any
 
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """`; did you mean ...?` with the nearest of the known words, or nothing."""
+    """`; did you mean ...?` with the nearest of the known words, or nothing.
+
+    >>> did_you_mean("chanels", ["channels", "cutoff"], prefix="--")
+    '; did you mean --channels?'
+    """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 

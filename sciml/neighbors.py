@@ -48,6 +48,11 @@ def neighbor_list(
     Raises:
         ValueError: if the cutoff is not positive and finite, a shape is wrong, a number is not finite, or the cell
             vectors of the periodic axes are linearly dependent.
+
+    >>> chain = np.diag([2.0, 0.0, 0.0])
+    >>> edge_index, edge_shifts = neighbor_list(np.zeros((1, 3)), chain, np.array([True, False, False]), 3.0)
+    >>> edge_index.tolist(), edge_shifts[:, 0].tolist()
+    ([[0, 0], [0, 0]], [-1.0, 1.0])
     """
     points, rows, periodic = _checked(positions, cell, pbc, cutoff)
     edge_index, edge_shifts = _candidates(points, rows, periodic, cutoff)

@@ -201,13 +201,17 @@ sys.path = [p for p in sys.path if p != {str(ROOT)!r}]
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 import torch
 installed = pathlib.Path({str(installed)!r})
+examples = 0
 for path in sorted(installed.glob("sciml/**/*.py")):
     name = ".".join(path.relative_to(installed).with_suffix("").parts).removesuffix(".__init__")
     if path.stem == "__main__":
         continue
     module = importlib.import_module(name)
     assert module.__file__ == str(path), (name, module.__file__)
-    assert doctest.testmod(module).failed == 0, name
+    failed, number = doctest.testmod(module)
+    assert failed == 0, name
+    examples += number
+assert examples > 0
 assert torch.get_default_dtype() == torch.float32
 assert torch.get_default_device() == torch.device("cpu")
 import sciml

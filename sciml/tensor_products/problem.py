@@ -44,6 +44,10 @@ class TensorProductProblem:
 
     Raises:
         ValueError: for an unknown mode, or if no path leads to one of `irreps_out`.
+
+    >>> problem = TensorProductProblem("32x0e+32x1o", "0e+1o", "0e+1o")
+    >>> [(path.block1, path.block2, str(path.irrep_out)) for path in problem.paths]
+    [(0, 0, '0e'), (1, 1, '0e'), (0, 1, '1o'), (1, 0, '1o')]
     """
 
     irreps_in1: Irreps
