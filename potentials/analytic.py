@@ -21,7 +21,7 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
-from sciml.graphs import AtomicGraph, check_species
+from sciml.graphs import AtomicGraph
 from sciml.potentials.interface import Potential
 
 
@@ -87,7 +87,6 @@ class PairPotential(Potential):
 
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Half of each pair energy to either atom, (atoms,), eV."""
-        check_species(graph.atomic_numbers, self.species)
         numbers, table = self._numbers.to(edge_vectors.device), self._table.to(edge_vectors.device)
         senders, receivers = graph.edge_index
         distances = torch.linalg.vector_norm(edge_vectors, dim=1)  # (edges,)

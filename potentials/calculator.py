@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from sciml.graphs import check_species, graph_from_atoms
+from sciml.graphs import graph_from_atoms
 from sciml.neighbors import VerletList
 from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
 from sciml.potentials.interface import Potential
@@ -104,7 +104,6 @@ class PotentialCalculator(Calculator):
                 "no volume; it is available if all three axes are periodic"
             )
         graph = graph_from_atoms(atoms, self.potential.cutoff, neighbors=self._neighbors)
-        check_species(atoms.numbers, self.potential.species)
         output = self.potential(graph)
         energy = output.energy.item()
         self.results = {

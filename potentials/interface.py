@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sciml.graphs import AtomicGraph
+from sciml.graphs import AtomicGraph, check_species
 
 
 class PotentialOutput(NamedTuple):
@@ -53,7 +53,12 @@ class Potential(nn.Module):
         """Keyword arguments, JSON values all, that build this potential anew (without its weights)."""
 
     def forward(self, graph: AtomicGraph) -> PotentialOutput:
-        """Energies, forces and stress of a graph (see `PotentialOutput`)."""
+        """Energies, forces and stress of a graph (see `PotentialOutput`).
+
+        Raises:
+            ValueError: if an atom is of an element that is not among `species`.
+        """
+        check_species(graph.atomic_numbers, self.species)
         with torch.enable_grad():
             vectors = graph.edge_vectors().detach().requires_grad_()  # (edges, 3)
             energies = self.atomic_energies(graph, vectors)  # (atoms,)

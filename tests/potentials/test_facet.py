@@ -106,6 +106,11 @@ def test_isolated_atom_has_the_reference_and_shift_plus_a_constant():
     assert closed.eval()(graph_from_atoms(Atoms("O"), 5.0)).energy.item() == -2.875
 
 
+def test_an_unknown_element_is_named():
+    with pytest.raises(ValueError, match="atom 3 is Au, which this potential does not know; it knows H, C, O"):
+        facet()(collate([graph_from_atoms(atoms, 5.0) for atoms in (molecule("H2O"), Atoms("Au"))]))
+
+
 def test_species_order_does_not_matter():
     ordered = Facet(species=[1, 8], reference_energies=[-1.0, -8.0], shifts=[0.1, 0.8])
     reversed_ = Facet(species=[8, 1], reference_energies=[-8.0, -1.0], shifts=[0.8, 0.1])
