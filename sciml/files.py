@@ -1,5 +1,6 @@
 """Files that are either the old or the new version at every moment."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,5 +30,8 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems cannot flush folders
+            raise
     finally:
         os.close(descriptor)

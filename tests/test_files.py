@@ -1,4 +1,7 @@
+import errno
 import os
+import stat
+from contextlib import nullcontext
 
 import pytest
 
@@ -43,3 +46,18 @@ def test_files_and_their_folder_are_flushed_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", spied_replace)
     atomic_write(tmp_path / "file.txt", lambda p: p.write_text("new"))
     assert events == [("flush", ".tmp-file.txt"), ("rename", "file.txt"), ("flush", tmp_path.name)]
+
+
+@pytest.mark.parametrize(("code", "tolerated"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_flush_folders_is_good_enough(tmp_path, monkeypatch, code, tolerated):
+    fsync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with nullcontext() if tolerated else pytest.raises(OSError, match=os.strerror(code)):
+        atomic_write(tmp_path / "file.txt", lambda p: p.write_text("new"))
+    assert (tmp_path / "file.txt").read_text() == "new"
