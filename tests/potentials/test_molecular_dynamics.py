@@ -232,7 +232,7 @@ run_md(atoms, steps=150, ensemble=sys.argv[2], timestep=2.0, log_interval=5, seg
 """
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "npt"])
 def test_a_killed_run_continues_to_the_last_bit(tmp_path, ensemble):
     settings = {"ensemble": ensemble, "timestep": 2.0, "log_interval": 5, "segment_steps": 15}
     whole = run_md(copper(), steps=150, folder=tmp_path / "whole", **settings)
