@@ -40,6 +40,7 @@ class Config:
         data: files to read.
         steps: how many steps, at least one.
         model: arguments of the model.
+        relax: whether to relax first.
     """
 
     data: list[str]
@@ -52,6 +53,7 @@ class Config:
     index: str = ":"
     model: dict[str, Any] = field(default_factory=dict)
     keys: Keys = field(default_factory=Keys)
+    relax: bool = False
 
     def __post_init__(self):
         if self.steps < 1:
@@ -171,6 +173,13 @@ def test_negative_numbers_in_a_list(job):
     assert config_of(job, "--data", "a", "--temperatures", "-1.5", "-2").temperatures == [-1.5, -2.0]
 
 
+@pytest.mark.parametrize("flags", [["--relax"], ["--relax", "true"], ["--relax=true"]])
+def test_a_switch_needs_no_value(job, flags):
+    assert main(["fake", *flags, "--data", "a"]) == 0
+    assert job.configs[0].relax is True
+    assert job.configs[0].data == ["a"]
+
+
 def test_dashes_count_as_underscores(job):
     config = config_of(job, "--data", "a", "--init-from", "runs/my-run", "--model.num-layers", "2")
     assert config.init_from == "runs/my-run"
@@ -231,7 +240,8 @@ def test_printed_configuration_can_be_read_again(job, yaml, tmp_path, capsys):
         ([], "data"),
         (["--data"], "expected one argument"),
         (["--data", "a", "--stpes", "3"], "unknown flag --stpes; did you mean --steps?"),
-        (["--data", "a", "--keys.enrgy", "3"], "unknown flag --keys.enrgy"),
+        (["--data", "a", "--keys.enrgy", "3"], "unknown flag --keys.enrgy; did you mean --keys.energy?"),
+        (["--data", "a", "--keys.lr", "3"], "unknown flag --keys.lr; keys has energy"),
         (["--data", "a", "--steps", "three"], "error: steps: Expected a int. Got value: three"),
         (["--data", "a", "--steps", "0"], "got steps=0; at least one is needed"),
         (["--data", "a", "--device", "tpu"], "tpu"),
@@ -255,6 +265,14 @@ def test_unknown_key_in_yaml_is_corrected(job, tmp_path, capsys):
     path.write_text("data: [a]\nstpes: 3\n")
     assert main(["fake", "--config", str(path)]) == 2
     assert "unknown key 'stpes' in the configuration file; did you mean steps?" in capsys.readouterr().err
+
+
+def test_unknown_key_in_a_group_of_yaml_is_corrected(job, tmp_path, capsys):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("data: [a]\nkeys: {enrgy: a}\n")
+    assert main(["fake", "--config", str(path)]) == 2
+    message = "unknown key 'keys.enrgy' in the configuration file; did you mean keys.energy?"
+    assert message in capsys.readouterr().err
 
 
 def test_broken_yaml_is_located(job, tmp_path, capsys):

@@ -18,7 +18,8 @@ def parse_config(config_class: type, arguments: Sequence[str], *, program: str, 
     """Build `config_class` from `--config FILE.yaml` and flags; of two that name the same field the later one counts.
 
     A field of type list takes its values side by side (`--temperatures 300 500`) as well as in YAML (`[300, 500]`), the
-    entries of a dict are flags of their own (`--model.channels 64`), and dashes in flags count as underscores.
+    entries of a dict are flags of their own (`--model.channels 64`), a bool needs no value (`--cell` is `--cell true`),
+    and dashes in flags count as underscores.
 
     Raises:
         ValueError: if a flag or key is unknown or missing, or a value has the wrong type.
@@ -26,12 +27,23 @@ def parse_config(config_class: type, arguments: Sequence[str], *, program: str, 
     parser = ArgumentParser(prog=program, description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the flags below as keys.")
     parser.add_class_arguments(config_class)
-    names = [field.name for field in dataclasses.fields(config_class)]
     try:
         namespace = parser.instantiate(parser.parse_args(spell_out(arguments, config_class)))
     except argparse.ArgumentError as error:
-        raise ValueError(f"{explain(str(error), names)}\n`{program} --help` lists the flags") from None
-    return config_class(**{name: namespace[name] for name in names})
+        message = explain(str(error), setting_names(config_class))
+        raise ValueError(f"{message}\n`{program} --help` lists the flags") from None
+    return config_class(**{field.name: namespace[field.name] for field in dataclasses.fields(config_class)})
+
+
+def setting_names(config_class: type, prefix: str = "") -> list[str]:
+    """Names of the fields, and of those of nested dataclasses: keys, keys.energy, ..."""
+    hints = typing.get_type_hints(config_class)
+    names: list[str] = []
+    for field in dataclasses.fields(config_class):
+        names.append(f"{prefix}{field.name}")
+        if dataclasses.is_dataclass(hints[field.name]):
+            names += setting_names(hints[field.name], f"{names[-1]}.")
+    return names
 
 
 def spell_out(arguments: Sequence[str], config_class: type) -> list[str]:
@@ -52,6 +64,8 @@ def spell_out(arguments: Sequence[str], config_class: type) -> list[str]:
             values.append(rest.pop(0))
         if element is not None and values:
             values = [as_list(values, element)]
+        if hints.get(flag) is bool and not values:
+            values = ["true"]
         spelled.append("=".join([f"--{flag}", *values]))
     return spelled
 
@@ -89,9 +103,22 @@ def is_number(text: str) -> bool:
 def explain(message: str, names: Iterable[str]) -> str:
     """Put a complaint of the parser into the user's words, with the name that was probably meant."""
     if unknown := re.search(r"unrecognized arguments: --([\w.-]+)", message):
-        return f"unknown flag --{unknown[1]}{did_you_mean(unknown[1].replace('-', '_'), names, prefix='--')}"
+        return f"unknown flag --{unknown[1]}{nearest(unknown[1].replace('-', '_'), names, prefix='--')}"
     if unknown := re.search(r"Option '([\w.-]+)' is not accepted", message):
-        return f"unknown key {unknown[1]!r} in the configuration file{did_you_mean(unknown[1], names)}"
+        return f"unknown key {unknown[1]!r} in the configuration file{nearest(unknown[1], names)}"
+    if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.-]+)'", message):
+        key = f"{unknown[1]}.{unknown[2]}"
+        return f"unknown key {key!r} in the configuration file{nearest(key, names)}"
     message = message.replace('Parser key "config": File does not exist', "no such file")
     message = re.sub(r'Parser key "([\w.]+)":\s*', r"\1: ", message)
     return re.sub(r"<class '(\w+)'>", r"\1", message)
+
+
+def nearest(word: str, names: Iterable[str], *, prefix: str = "") -> str:
+    """`; did you mean ...?`, or all settings of the group that a dotted name begins with."""
+    group, dot, rest = word.partition(".")
+    names = list(names)
+    members = [name.removeprefix(f"{group}.") for name in names if dot and name.startswith(f"{group}.")]
+    if not members:
+        return did_you_mean(word, names, prefix=prefix)
+    return did_you_mean(rest, members, prefix=f"{prefix}{group}.") or f"; {group} has {', '.join(members)}"
