@@ -167,6 +167,23 @@ def test_fine_tuning_starts_from_the_weights(capsys):
     assert "knows only H, O" in error
 
 
+def test_validation_structures_that_are_trained_on_are_warned_about(capsys):
+    write_data("data.xyz")
+    data = ["--train", "data.xyz", "--valid", "data.xyz", *KEYS]
+    assert train("--output", "run", "--max_epochs", "1", data=data) == 0
+    assert "14 of 14 validation structures are also in the training set" in " ".join(text("run/train.log").split())
+
+
+def test_a_check_can_be_switched_off_by_a_flag(capsys):
+    write_data("data.xyz")
+    frames = ase.io.read("data.xyz", ":")
+    frames[5].arrays["ref_forces"][0] = np.nan
+    ase.io.write("data.xyz", frames, format="extxyz")
+    assert train("--output", "run", "--max_epochs", "1") == 2
+    assert "set the check finite_labels to False" in capsys.readouterr().err
+    assert train("--output", "run", "--max_epochs", "1", "--checks.finite_labels", "false") == 0
+
+
 def test_an_element_that_only_the_validation_has_is_named(capsys):
     write_data("data.xyz")
     write_data("valid.xyz", symbols="NH2", isolated=False)

@@ -26,8 +26,8 @@ from sciml.cli.train_setup import (
     prepare,
     report_equivariance,
 )
-from sciml.datasets import LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
-from sciml.datasets.checks import located
+from sciml.datasets import Checks, LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
+from sciml.datasets.checks import located, warn_about_shared_frames
 from sciml.files import atomic_write
 from sciml.graphs import AtomicGraph, check_species, collate
 from sciml.potentials.checkpoint import read_config, save_potential
@@ -42,7 +42,7 @@ from sciml.training.progress import LoopSettings
 logger = logging.getLogger("sciml.train")
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
-FREE_SETTINGS = ("train", "valid", "test", "index", "output", "max_time", "device", "threads")
+FREE_SETTINGS = ("train", "valid", "test", "index", "checks", "output", "max_time", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Config:
         valid_fraction: share of `train` that is held out if there is no `valid`.
         index: frames to read of each file, in Python's slice notation.
         keys: names of the labels in the files.
+        checks: which mistakes in the files are errors.
         reference_energies: energy of each element that is subtracted: isolated (from isolated atoms among the
             structures), fit (least squares), auto (isolated if there are all, else fit; with `init_from`, those of the
             checkpoint), or a mapping such as {H: -13.6, O: -432.1} in eV.
@@ -100,6 +101,7 @@ class Config:
     valid_fraction: float = 0.1
     index: str = ":"
     keys: LabelKeys = field(default_factory=LabelKeys)
+    checks: Checks = field(default_factory=Checks)
     reference_energies: str | dict[str, float] = "auto"
     model: dict[str, Any] = field(default_factory=lambda: {"name": "facet"})
     init_from: str | None = None
@@ -205,6 +207,7 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
                 data=config.test,
                 output=str(folder / "test"),
                 keys=config.keys,
+                checks=config.checks,
                 device=str(fabric.device),
             )
         )
@@ -238,16 +241,17 @@ def launch(device: str) -> Fabric:
 
 def read_data(config: Config) -> tuple[list[LabelledStructure], list[LabelledStructure], list[LabelledStructure]]:
     """Isolated atoms (they give reference energies only), structures to train on, and structures to validate with."""
-    structures = read_structures(config.train, keys=config.keys, index=config.index)
+    structures = read_structures(config.train, keys=config.keys, index=config.index, checks=config.checks)
     isolated = [structure for structure in structures if structure.is_isolated_atom]
     if config.valid is None:
         split = split_structures(structures, validation_fraction=config.valid_fraction, seed=config.seed)
         return isolated, *split
-    valid = read_structures(config.valid, keys=config.keys, index=config.index)
+    valid = read_structures(config.valid, keys=config.keys, index=config.index, checks=config.checks)
     parts = [[structure for structure in part if not structure.is_isolated_atom] for part in (structures, valid)]
     for part, files in zip(parts, (config.train, config.valid), strict=True):
         if not part:
             raise ValueError(f"{', '.join(files)} holds no structure but isolated atoms; there is nothing to learn")
+    warn_about_shared_frames(*parts)
     return isolated, parts[0], parts[1]
 
 
