@@ -10,10 +10,12 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from sciml.datasets.checks import Checks, located
 from sciml.datasets.keys import LabelKeys
 from sciml.datasets.structures import labelled_graph, read_structures
 from sciml.environment import describe_environment, sha256
 from sciml.files import atomic_write
+from sciml.graphs import check_species
 from sciml.potentials.checkpoint import checkpoint_folder, load_potential, potential_dtype, read_config
 from sciml.potentials.evaluation import ErrorSummary, EvaluationResult, evaluate
 from sciml.potentials.parity_plot import save_parity_plot
@@ -35,6 +37,7 @@ class Config:
         data: files with labelled structures, in any format that ase.io reads; patterns are expanded.
         output: folder for evaluation.json and parity.png.
         keys: names of the labels in the files.
+        checks: which mistakes in the files are errors.
         index: frames to read of each file, in Python's slice notation.
         device: where the potential runs: cpu, cuda, cuda:1.
         dtype: float32 or float64; by default that of the checkpoint.
@@ -45,6 +48,7 @@ class Config:
     data: list[str]
     output: str = "evaluation"
     keys: LabelKeys = field(default_factory=LabelKeys)
+    checks: Checks = field(default_factory=Checks)
     index: str = ":"
     device: str = "cpu"
     dtype: str | None = None
@@ -56,11 +60,14 @@ def run(config: Config) -> None:
     console = Console()
     folder = checkpoint_folder(config.checkpoint)
     potential = load_potential(folder, device=config.device, dtype=config.dtype)
-    everything = read_structures(config.data, keys=config.keys, index=config.index)
+    everything = read_structures(config.data, keys=config.keys, index=config.index, checks=config.checks)
     structures = [structure for structure in everything if not structure.is_isolated_atom] or everything
     if len(structures) < len(everything):
         left_out = len(everything) - len(structures)
         console.print(f"{left_out} isolated atoms are left out: they give reference energies, and no model learns them")
+    for structure in structures:
+        with located(structure.origin):
+            check_species(structure.atoms.numbers, potential.species)
     with Progress(console=console, transient=True) as progress:
         graphs = [
             labelled_graph(structure, potential.cutoff)

@@ -161,6 +161,16 @@ def test_command_writes_json_and_plot(potential, tmp_path, capsys, monkeypatch):
     assert "[even]" in printed
 
 
+def test_an_unknown_element_is_named_with_file_and_frame(tmp_path, potential):
+    save_potential(potential, tmp_path / "checkpoint")
+    frames = [molecule("CH3OH"), molecule("SiH4")]
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((len(atoms), 3)))
+    ase.io.write(tmp_path / "test.xyz", frames, format="extxyz")
+    with pytest.raises(ValueError, match=r"test\.xyz, frame 1: atom 0 is Si"):
+        run(Config(str(tmp_path / "checkpoint"), [str(tmp_path / "test.xyz")], str(tmp_path / "out")))
+
+
 def test_table_lists_elements(potential):
     table = error_table(evaluate(potential, [labelled(potential, molecule("H2O"), forces=np.zeros((3, 3)))]))
     labels, properties = (list(table.columns[index].cells) for index in (0, 1))
