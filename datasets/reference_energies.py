@@ -44,7 +44,10 @@ def reference_energies(
     if isinstance(source, Mapping):
         return _given(source, elements)
     if source not in SOURCES:
-        raise ValueError(f"unknown source of reference energies {source!r}; expected {', '.join(SOURCES)} or a mapping")
+        raise ValueError(
+            f"unknown source of reference energies {source!r}; expected {', '.join(SOURCES)} or a mapping of elements "
+            "to eV, in YAML {H: -13.6, O: -432.1} (with a space behind each colon)"
+        )
     isolated = _isolated_energies(structures)
     missing = [element for element in elements if element not in isolated]
     if source == "isolated" and missing:
