@@ -161,7 +161,8 @@ def test_command_writes_json_and_plot(potential, tmp_path, capsys, monkeypatch):
     assert "[even]" in printed
 
 
-def test_an_unknown_element_is_named_with_file_and_frame(tmp_path, potential):
+def test_an_unknown_element_is_named_with_file_and_frame(tmp_path, potential, monkeypatch):
+    monkeypatch.setitem(MODELS, "embedded", "tests.embedded_potential:Embedded")
     save_potential(potential, tmp_path / "checkpoint")
     frames = [molecule("CH3OH"), molecule("SiH4")]
     for atoms in frames:
