@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from sciml.cli import demo, label, main, md, train
 from sciml.cli.arguments import parse_config
 from sciml.cli.demo_analysis import Trajectory, bonds_by_kind, densities, overlap, peaks, same_peak
 from sciml.cli.demo_stages import Stages, command_line
+from sciml.datasets.workers import workers
 from sciml.potentials import load_potential
 
 CONFIGS = {"label": label.Config, "train": train.Config, "md": md.Config}
@@ -28,6 +31,8 @@ def folder(tmp_path_factory):
     """The folder in which `sciml demo --quick true` has run."""
     folder = tmp_path_factory.mktemp("demo")
     threads = torch.get_num_threads()
+    with workers(2, None) as parallel:  # workers that joblib keeps alive, and that stand in another directory
+        parallel(joblib.delayed(os.getcwd)() for _ in range(4))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["demo", "--quick", "true", "--threads", "1"]) == 0

@@ -5,7 +5,7 @@ import json
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,13 @@ def simulate_side_by_side(configs: Sequence[md.Config], console: Console) -> Non
                     progress.update(task, completed=config.equilibration_steps + state["step"])
 
         with workers(len(configs), None) as parallel, polling(refresh):
-            parallel(joblib.delayed(_simulate)(config) for config in configs)
+            parallel(joblib.delayed(_simulate)(config, Path.cwd()) for config in configs)
 
 
-def _simulate(config: md.Config) -> None:
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("w", encoding="utf-8") as log, redirect_stdout(log):
-        md.run(config)
+def _simulate(config: md.Config, directory: Path) -> None:
+    # A worker that served another job before may stand in the working directory of that time.
+    with chdir(directory):
+        folder = Path(config.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log.txt").open("w", encoding="utf-8") as log, redirect_stdout(log):
+            md.run(config)
