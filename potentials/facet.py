@@ -11,7 +11,7 @@ Miklaucic et al., arXiv:2509.08418. What differs from the published model, and w
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from e3nn.o3 import Irreps
@@ -152,7 +152,9 @@ class Facet(ConstantsModule, Potential):
         distances = vectors.square().sum(dim=1).clamp_min(SHORTEST**2).sqrt()  # (edges,)
         harmonics = self.harmonics(vectors / distances[:, None])  # (edges, (lmax+1)²)
         basis = self.basis(distances)  # (edges, num_basis)
-        edges = ConvolutionGraph(graph.edge_index[0], graph.edge_index[1], graph.num_nodes)
+        # All layers have the same backend, so that what the first one prepares serves all.
+        first = cast(FacetLayer, self.layers[0])
+        edges = first.product.prepare(graph.edge_index[0], graph.edge_index[1], graph.num_nodes)
         x = self.embedding.index_select(0, species)[:, None, :]  # (atoms, 1, channels)
         scalars = [x[:, 0]]
         for layer in self.layers:

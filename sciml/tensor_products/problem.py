@@ -15,15 +15,11 @@ class Path(NamedTuple):
         block1: position of the block in `irreps_in1`.
         block2: position of the block in `irreps_in2`.
         irrep_out: the irrep coupled to.
-        multiplicity1: u, channels of the first block.
-        multiplicity2: v, channels of the second block.
     """
 
     block1: int
     block2: int
     irrep_out: Irrep
-    multiplicity1: int
-    multiplicity2: int
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,9 @@ class TensorProductProblem:
         """All paths into `irreps_out`, sorted by (output irrep, block of x, block of y)."""
         wanted = {ir for _, ir in self.irreps_out}
         found = [
-            Path(b1, b2, ir, mul1, mul2)
-            for b1, (mul1, ir1) in enumerate(self.irreps_in1)
-            for b2, (mul2, ir2) in enumerate(self.irreps_in2)
+            Path(block1, block2, ir)
+            for block1, (_, ir1) in enumerate(self.irreps_in1)
+            for block2, (_, ir2) in enumerate(self.irreps_in2)
             for ir in ir1 * ir2
             if ir in wanted
         ]
