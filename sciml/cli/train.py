@@ -37,6 +37,7 @@ from sciml.training.loading import Loader
 from sciml.training.loop import fit
 from sciml.training.losses import LossTerm, PotentialObjective
 from sciml.training.optimizers import OptimizerSettings
+from sciml.training.processes import leaving_together
 from sciml.training.progress import LoopSettings
 
 logger = logging.getLogger("sciml.train")
@@ -141,7 +142,7 @@ def run(config: Config) -> None:
     fabric = launch(config.device)
     folder = Path(config.output)
     console = Console(quiet=not fabric.is_global_zero)
-    with Logs(folder, console, to_file=fabric.is_global_zero):
+    with leaving_together(fabric), Logs(folder, console, to_file=fabric.is_global_zero):
         train(config, settings, fabric, folder, console)
 
 

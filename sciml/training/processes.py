@@ -1,12 +1,30 @@
-"""The three things that processes tell each other: initial weights, sums and counts of a batch, and gradients."""
+"""What processes tell each other: initial weights, sums and counts of a batch, gradients, and that all are done."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sciml.training.losses import Sums
+
+
+@contextmanager
+def leaving_together(fabric: Fabric) -> Iterator[None]:
+    """Wait for all processes at the end of the block, then close their connections.
+
+    An interpreter that exits with a process group still open may abort ("terminate called without an active
+    exception"), because the group's threads are running when they are destroyed.
+    """
+    try:
+        yield
+        fabric.barrier()
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def total(tensor: Tensor, fabric: Fabric) -> Tensor:

@@ -16,6 +16,7 @@ from sciml.training.loading import Loader
 from sciml.training.loop import fit
 from sciml.training.losses import LossTerm, PotentialObjective
 from sciml.training.optimizers import OptimizerSettings
+from sciml.training.processes import leaving_together
 from sciml.training.progress import LoopSettings
 
 CUTOFF = 4.0
@@ -167,11 +168,12 @@ if __name__ == "__main__":
     strategy = "ddp" if arguments.processes > 1 else "auto"
     fabric = Fabric(accelerator="cpu", devices=arguments.processes, strategy=strategy)
     fabric.launch()
-    tiny_run(
-        arguments.folder,
-        fabric=fabric,
-        max_epochs=arguments.max_epochs,
-        batch_size=arguments.batch_size,
-        dropout=arguments.dropout,
-        reporter=Delay(float(os.environ.get("TINY_DELAY", "0"))),
-    )
+    with leaving_together(fabric):
+        tiny_run(
+            arguments.folder,
+            fabric=fabric,
+            max_epochs=arguments.max_epochs,
+            batch_size=arguments.batch_size,
+            dropout=arguments.dropout,
+            reporter=Delay(float(os.environ.get("TINY_DELAY", "0"))),
+        )
