@@ -1,11 +1,24 @@
 """The one table of tensor-product backends, and the function that builds one."""
 
 import importlib
+from types import ModuleType
+from typing import Any
 
+from e3nn.o3 import Irreps
+
+from sciml.tensor_products.couplings import summed_irreps
 from sciml.tensor_products.interface import TensorProduct
 from sciml.tensor_products.problem import TensorProductProblem
 
-BACKENDS = {"clebsch_gordan": "sciml.tensor_products.clebsch_gordan:ClebschGordan"}
+BACKENDS = {
+    "clebsch_gordan": "sciml.tensor_products.clebsch_gordan:ClebschGordan",
+    "gaunt_fourier": "sciml.tensor_products.gaunt_fourier:GauntFourier",
+    "gaunt_grid": "sciml.tensor_products.gaunt_grid:GauntGrid",
+    "cp": "sciml.tensor_products.cp:CP",
+    "vector_signal": "sciml.tensor_products.vector_signal:VectorSignal",
+}
+
+IMPLEMENTATIONS = ("auto", "torch")
 
 
 def tensor_product(
@@ -14,6 +27,7 @@ def tensor_product(
     *,
     implementation: str = "auto",
     layout: str = "mul_ir",
+    rank: int | str | None = None,
 ) -> TensorProduct:
     """Build the tensor product of `problem`.
 
@@ -22,13 +36,62 @@ def tensor_product(
         backend: which product, a key of `BACKENDS`.
         implementation: how it is computed: "torch", or "auto" for the fastest there is.
         layout: "mul_ir" as in e3nn, or "ir_mul" with contiguous channels.
+        rank: of the backend "cp": an int, or "exact" (None).
 
     Raises:
-        ValueError: for an unknown backend or implementation.
+        ValueError: for an unknown backend, implementation or layout, a rank of another backend, or irreps out that the
+            backend cannot reach.
+
+    >>> problem = TensorProductProblem("8x0e+8x1o", "0e+1o", "0e+1o", mode="uvu")
+    >>> {name: tensor_product(problem, name).weight_numel for name in ("clebsch_gordan", "gaunt_grid", "cp")}
+    {'clebsch_gordan': 32, 'gaunt_grid': 16, 'cp': 8}
     """
+    module, name = _module(backend)
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"got the implementation {implementation!r} of {backend}; available: {', '.join(IMPLEMENTATIONS)}"
+        )
+    options: dict[str, Any] = {}
+    if rank is not None:
+        if backend != "cp":
+            raise ValueError(f"got rank={rank!r} for the backend {backend}; only cp has a rank")
+        options["rank"] = rank
+    reached = {ir for _, ir in reachable(problem, backend)}
+    missing = [ir for ir in dict.fromkeys(ir for _, ir in problem.irreps_out) if ir not in reached]
+    if missing:
+        others = [
+            other
+            for other in BACKENDS
+            if {ir for _, ir in problem.irreps_out} <= {ir for _, ir in reachable(problem, other)}
+        ]
+        raise ValueError(
+            f"{backend} cannot reach {', '.join(map(str, missing))} from {problem.irreps_in1} ⊗ {problem.irreps_in2}, "
+            f"where l1+l2+l3 is {'even' if backend == 'vector_signal' else 'odd'}; ask only for what "
+            f"reachable(problem, {backend!r}) gives, {reachable(problem, backend) or 'nothing here'}, or use "
+            f"{' or '.join(others)}, which reach all"
+        )
+    return getattr(module, name)(problem, layout=layout, **options)
+
+
+def reachable(problem: TensorProductProblem, backend: str) -> Irreps:
+    """Those of `problem.irreps_out` that a backend can reach, sorted, with the channels that they get.
+
+    Args:
+        problem: irreps and mode.
+        backend: a key of `BACKENDS`.
+
+    Raises:
+        ValueError: for an unknown backend.
+
+    >>> problem = TensorProductProblem("1o", "1o")
+    >>> reachable(problem, "gaunt_grid"), reachable(problem, "vector_signal")
+    (1x0e+1x2e, 1x1e)
+    """
+    return summed_irreps(problem, _module(backend)[0].path_weight)
+
+
+def _module(backend: str) -> tuple[ModuleType, str]:
     if backend not in BACKENDS:
         raise ValueError(f"got the backend {backend!r}; available: {', '.join(BACKENDS)}")
-    if implementation not in ("auto", "torch"):
-        raise ValueError(f"got the implementation {implementation!r} of {backend}; available: auto, torch")
     module, name = BACKENDS[backend].split(":")
-    return getattr(importlib.import_module(module), name)(problem, layout=layout)
+    return importlib.import_module(module), name

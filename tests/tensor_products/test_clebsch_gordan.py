@@ -3,6 +3,7 @@ import torch
 from e3nn import o3
 
 from sciml.tensor_products import RadialWeights, TensorProductProblem, tensor_product
+from sciml.tensor_products.clebsch_gordan import ClebschGordan
 
 PROBLEMS = [
     TensorProductProblem("4x0e", "0e+1o+2e", "0e+1o+2e"),
@@ -106,13 +107,17 @@ def test_problem_is_a_value():
 
 
 def test_errors_say_what_is_available():
-    with pytest.raises(ValueError, match="available: uvu"):
-        TensorProductProblem("4x0e", "0e", "0e", mode="uvw")
+    with pytest.raises(ValueError, match="available: uvu, uvw, uuu"):
+        TensorProductProblem("4x0e", "0e", "0e", mode="uvv")
     with pytest.raises(ValueError, match="available: clebsch_gordan"):
         tensor_product(PROBLEMS[0], "gaunt")
     with pytest.raises(ValueError, match="available: auto, torch"):
         tensor_product(PROBLEMS[0], implementation="cuda")
-    with pytest.raises(ValueError, match="same number of channels"):
-        tensor_product(TensorProductProblem("4x0e+2x1o", "0e", "0e"))
+    with pytest.raises(ValueError, match="'channelwise' needs the mode uvu"):
+        ClebschGordan(TensorProductProblem("4x0e+2x1o", "0e", "0e"), way="channelwise")
     with pytest.raises(ValueError, match="'mul_ir' or 'ir_mul'"):
         tensor_product(PROBLEMS[0], layout="rows")
+    with pytest.raises(ValueError, match="expected irreps such as"):
+        TensorProductProblem("4y0e", "0e", "0e")
+    with pytest.raises(ValueError, match="which is empty"):
+        TensorProductProblem("4x0e", "", "0e")

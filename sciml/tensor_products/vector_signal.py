@@ -1,0 +1,42 @@
+"""The product of vector signals on the sphere: exactly the paths that the Gaunt product loses."""
+
+import torch
+
+from sciml.tensor_products.bilinear import Bilinear
+from sciml.tensor_products.gaunt import sphere_signals, vector_signal_coefficient
+from sciml.tensor_products.problem import TensorProductProblem
+from sciml.tensor_products.sphere import sphere_grid
+
+path_weight = vector_signal_coefficient
+
+
+class VectorSignal(Bilinear):
+    """z^{l3} = P_{l3}[ n̂·(∇f × ∇g) ],  f = Σ x_lm Y_lm,  g = Σ y_lm Y_lm: a sum over all paths of odd l1+l2+l3.
+
+    Two bilinear terms at each point, ∂f/∂β ∂g/∂α / sin β - ∂f/∂α ∂g/∂β / sin β. The bracket of polynomials of degrees
+    L1 and L2 has degree L1+L2-1, so that a grid that is exact to S = L1+L2+L3-1 serves: rank 2 (⌊S/2⌋+1)(S+1), or
+    twice that if x or y has irreps of both p(-1)^l.
+
+    Args:
+        problem: what to compute.
+        layout: see `TensorProduct`.
+
+    Attributes:
+        weight_numel: one weight per (block, channel) of x, see `PointwiseProduct`; paths have none of their own.
+
+    Source: the product of vector signals, Xie et al., arXiv:2506.13523 and arXiv:2602.21466.
+    """
+
+    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir") -> None:
+        signals = sphere_signals(problem, vector_signal_coefficient, odd=True)
+        l1, l2, l3 = signals.degrees
+        grid = sphere_grid(l1 + l2 + l3 - 1)
+        polar1, azimuth1 = grid.gradients(l1)
+        polar2, azimuth2 = grid.gradients(l2)
+        values_out = grid.harmonics(l3) * grid.weights[:, None]
+        first = signals.factors(polar1, azimuth2, values_out)
+        second = signals.factors(azimuth1, -polar2, values_out)
+        factors = tuple(
+            torch.cat(pair, dim=1 if k < 2 else 0) for k, pair in enumerate(zip(first, second, strict=True))
+        )
+        super().__init__(problem, factors, irreps_out=signals.irreps_out, weights_per_block=True, layout=layout)
