@@ -10,7 +10,7 @@ Miklaucic et al., arXiv:2509.08418. What differs from the published model, and w
 - atomic energies are summed, not averaged: the energy is extensive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,16 @@ from sciml.nn.radial import SplineBasis
 from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
 from sciml.potentials.interface import Potential
-from sciml.tensor_products import ConvolutionGraph, RadialWeights, TensorProductProblem, tensor_product
+from sciml.tensor_products import (
+    BACKENDS,
+    ConvolutionGraph,
+    RadialWeights,
+    TensorProduct,
+    TensorProductProblem,
+    reachable,
+    tensor_product,
+)
+from sciml.tensor_products.audit import equivariance_error
 
 # Below this distance (Å) direction and distance of a pair stop changing, which keeps their derivatives finite.
 SHORTEST = 1e-6
@@ -46,7 +55,9 @@ class Facet(ConstantsModule, Potential):
         num_layers: number of layers; atoms see each other over num_layers · cutoff.
         num_basis: spline functions of each radial weight.
         pseudo: whether features of parity -(-1)^l are kept as well. They are gated, the mixer does not see them.
-        backend: tensor product of the convolution, a key of `sciml.tensor_products.BACKENDS`.
+        tensor_product: that of the convolution: a key of `sciml.tensor_products.BACKENDS`, or a mapping with the key
+            "backend" and, for "cp", "rank". "vector_signal" needs `pseudo`, and at least three layers to bring what
+            it finds back to the scalars; scalars by themselves, which it cannot couple, convolve by "gaunt_grid".
         activation: of the mixer: "product" (exact) or "silu" (approximate, see `equivariance_error`).
         average_num_neighbors: n̄, by whose root messages are divided.
         energy_scale: σ, eV.
@@ -70,7 +81,7 @@ class Facet(ConstantsModule, Potential):
         num_layers: int = 2,
         num_basis: int = 12,
         pseudo: bool = False,
-        backend: str = "clebsch_gordan",
+        tensor_product: str | Mapping[str, Any] = "clebsch_gordan",
         activation: str = "product",
         average_num_neighbors: float = 16.0,
         energy_scale: float = 1.0,
@@ -92,6 +103,12 @@ class Facet(ConstantsModule, Potential):
                 raise ValueError(f"got {name}={value}; it must be positive")
         if lmax < 0:
             raise ValueError(f"got lmax={lmax}; it must not be negative")
+        product = _read_product(tensor_product)
+        if product["backend"] == "vector_signal" and not pseudo:
+            raise ValueError(
+                "got tensor_product=vector_signal without pseudo irreps, to which all its couplings of natural ones "
+                "lead; set pseudo: true, or choose another product"
+            )
         self.cutoff = float(cutoff)
         self._config: dict[str, Any] = {
             "species": list(self.species),
@@ -102,7 +119,7 @@ class Facet(ConstantsModule, Potential):
             "num_layers": num_layers,
             "num_basis": num_basis,
             "pseudo": pseudo,
-            "backend": backend,
+            "tensor_product": product,
             "activation": activation,
             "average_num_neighbors": average_num_neighbors,
             "energy_scale": energy_scale,
@@ -130,7 +147,7 @@ class Facet(ConstantsModule, Potential):
                 irreps_edges=natural,
                 channels=channels,
                 num_basis=num_basis,
-                backend=backend,
+                product=product,
                 activation=activation,
                 average_num_neighbors=average_num_neighbors,
             )
@@ -164,8 +181,10 @@ class Facet(ConstantsModule, Potential):
         return readout.double() + self.reference_energies[species]
 
     def equivariance_error(self) -> float:
-        """Largest relative equivariance error of the mixers' sphere grids (`SphereMixer.equivariance_error`)."""
-        return max(module.equivariance_error() for module in self.modules() if isinstance(module, SphereMixer))
+        """Largest relative equivariance error of the mixers' sphere grids and of the tensor products."""
+        mixers = [module.equivariance_error() for module in self.modules() if isinstance(module, SphereMixer)]
+        products = [equivariance_error(module) for module in self.modules() if isinstance(module, TensorProduct)]
+        return max(mixers + products)
 
 
 class FacetLayer(nn.Module):
@@ -181,7 +200,7 @@ class FacetLayer(nn.Module):
         irreps_edges: irreps of the harmonics.
         channels: channels of each irrep.
         num_basis: radial functions.
-        backend: tensor product.
+        product: backend and options of the tensor product; irreps that it does not reach keep to themselves.
         activation: of the sphere mixer.
         average_num_neighbors: n̄.
 
@@ -190,6 +209,7 @@ class FacetLayer(nn.Module):
     """
 
     gate_of_row: Tensor
+    received_rows: Tensor | None
 
     def __init__(
         self,
@@ -199,23 +219,33 @@ class FacetLayer(nn.Module):
         irreps_edges: Irreps,
         channels: int,
         num_basis: int,
-        backend: str,
+        product: Mapping[str, Any],
         activation: str,
         average_num_neighbors: float,
     ) -> None:
         super().__init__()
-        reached = {ir for _, ir1 in irreps_in for _, ir2 in irreps_edges for ir in ir1 * ir2}
-        self.irreps_out = Irreps([(1, ir) for _, ir in irreps_out if ir in reached])
+        with_channels = Irreps([(channels, ir) for _, ir in irreps_in])
+        if product["backend"] == "vector_signal" and irreps_in.lmax == 0:
+            product = {"backend": "gaunt_grid"}
+        problem = TensorProductProblem(with_channels, irreps_edges, mode="uvu")
+        reached = {ir for _, ir in reachable(problem, product["backend"])}
+        received = Irreps([(1, ir) for _, ir in irreps_out if ir in reached])
+        kept = reached | {ir for _, ir in irreps_in}
+        self.irreps_out = Irreps([(1, ir) for _, ir in irreps_out if ir in kept])
+        self.num_rows = self.irreps_out.dim
         self.channels = channels
         self.message_scale = average_num_neighbors**-0.5
         self.norm_in = BoundedNorm(irreps_in, channels)
         self.linear_senders = EquivariantLinear(irreps_in, channels, channels)
-        with_channels = Irreps([(channels, ir) for _, ir in irreps_in])
-        problem = TensorProductProblem(with_channels, irreps_edges, self.irreps_out, mode="uvu")
-        self.product = tensor_product(problem, backend, layout="ir_mul")
+        problem = TensorProductProblem(with_channels, irreps_edges, received, mode="uvu")
+        self.product = tensor_product(problem, layout="ir_mul", **product)
         # Six splines overlap, with squares that sum to 1.3: weights of about unit variance.
         self.radial_weights = nn.Parameter(torch.randn(num_basis, self.product.weight_numel))
-        self.linear_paths = PathLinear(self.product.irreps_out, self.irreps_out, channels)
+        self.linear_paths = PathLinear(self.product.irreps_out, received, channels)
+        is_received = [ir in reached for _, ir in self.irreps_out for _ in range(ir.dim)]
+        # Rows of a message; None if the product reaches all, so that its result is the message.
+        rows = None if all(is_received) else torch.tensor(is_received).nonzero()[:, 0]
+        self.register_buffer("received_rows", rows, persistent=False)
         self.linear_self = EquivariantLinear(irreps_in, channels, channels)
         natural = Irreps([(1, ir) for _, ir in self.irreps_out if ir.p == (-1) ** ir.l])
         self.num_mixed = natural.dim
@@ -231,6 +261,9 @@ class FacetLayer(nn.Module):
         senders = self.linear_senders(self.norm_in(x)).flatten(1)
         received = self.product.convolve(senders, harmonics, RadialWeights(basis, self.radial_weights), edges)
         message = self.linear_paths(received.unflatten(1, (-1, self.channels))) * self.message_scale
+        if self.received_rows is not None:
+            whole = message.new_zeros(message.shape[0], self.num_rows, self.channels)
+            message = whole.index_copy(1, self.received_rows, message)
         message = message + self._fill_up(self.linear_self(x))  # (atoms, components, channels)
         mixed = self.mixer(message[:, : self.num_mixed])
         update = self.scalars(torch.cat([message[:, 0], mixed[:, 0]], dim=1)).unflatten(1, (-1, self.channels))
@@ -241,6 +274,17 @@ class FacetLayer(nn.Module):
     def _fill_up(self, x: Tensor) -> Tensor:
         """Append zeros for the irreps that the layer adds."""
         return nn.functional.pad(x, (0, 0, 0, self.irreps_out.dim - x.shape[1]))
+
+
+def _read_product(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Backend and options of a tensor product, from its name or a mapping."""
+    product = {"backend": given} if isinstance(given, str) else dict(given)
+    if "backend" not in product or not set(product) <= {"backend", "rank"}:
+        raise ValueError(
+            f"got tensor_product={given!r}; expected one of {', '.join(BACKENDS)}, or a mapping such as "
+            "{backend: gaunt_grid} or {backend: cp, rank: 28}"
+        )
+    return product
 
 
 def _per_species(name: str, values: Sequence[float] | None, order: Sequence[int]) -> list[float]:

@@ -158,7 +158,7 @@ def loss_terms(
 
 
 def equivariance_error(potential: torch.nn.Module) -> float | None:
-    """Relative equivariance error of the potential's sphere grids; None if it has none (it is exact)."""
+    """Relative equivariance error of the potential's grids and products; None if it has none (it is exact)."""
     measure = getattr(potential, "equivariance_error", None)
     return None if measure is None else float(measure())
 
@@ -168,12 +168,12 @@ def report_equivariance(potential: Potential) -> None:
     error = equivariance_error(potential)
     if error is None:
         return
-    logger.info("equivariance error of the sphere grids: %.1e (relative, before training)", error)
+    logger.info("equivariance error of sphere grids and tensor products: %.1e (relative, before training)", error)
     if error > LARGEST_EQUIVARIANCE_ERROR:
         logger.warning(
-            "a rotation changes what the sphere grids of this model compute by %.1e (relative; wanted: below %.0e): "
-            "energies will depend on the orientation of the structure. model.activation = product is exact on its "
-            "grid%s",
+            "a rotation changes what sphere grids and tensor products of this model compute by %.1e (relative; wanted: "
+            "below %.0e): energies will depend on the orientation of the structure. model.activation = product is "
+            "exact on its grid%s, and so is every tensor product but cp of a low rank",
             *(error, LARGEST_EQUIVARIANCE_ERROR),
             f", this model has {potential.config['activation']}" if "activation" in potential.config else "",
         )

@@ -26,6 +26,11 @@ def facet(species=(1, 6, 8), **arguments):
         {"lmax": 1, "cutoff": 3.0},
         {"lmax": 3, "num_layers": 1, "cutoff": 3.5},
         {"lmax": 0, "cutoff": 3.5},
+        {"tensor_product": "gaunt_grid", "channels": 4, "cutoff": 3.5},
+        {"tensor_product": {"backend": "gaunt_fourier"}, "channels": 4, "cutoff": 3.5},
+        {"tensor_product": {"backend": "cp", "rank": "exact"}, "channels": 4, "cutoff": 3.5},
+        {"tensor_product": "cp", "pseudo": True, "channels": 4, "cutoff": 3.5},
+        {"tensor_product": "vector_signal", "pseudo": True, "num_layers": 3, "channels": 4, "cutoff": 3.5},
     ],
     ids=str,
 )
@@ -153,7 +158,10 @@ def test_stress_is_the_slope_of_the_energy_by_volume():
         ({"species": [1], "energy_scale": float("nan")}, "energy_scale=nan"),
         ({"species": [1, 8], "shifts": [0.0]}, "1 shifts for 2 species"),
         ({"species": [1], "activation": "relu"}, "product, silu"),
-        ({"species": [1], "backend": "gaunt"}, "clebsch_gordan"),
+        ({"species": [1], "tensor_product": "gaunt"}, "clebsch_gordan"),
+        ({"species": [1], "tensor_product": {"rank": 7}}, r"\{backend: gaunt_grid\}"),
+        ({"species": [1], "tensor_product": {"backend": "gaunt_grid", "rank": 7}}, "only cp has a rank"),
+        ({"species": [1], "tensor_product": "vector_signal"}, "set pseudo: true"),
     ],
     ids=str,
 )
