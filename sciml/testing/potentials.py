@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from sciml.testing.potential_laws import (
     translation_error,
     trimer_roughness,
 )
+from sciml.testing.report import LawReport, merged
 from sciml.testing.structures import make_structures, predict, random_rotation
 
 TOLERANCES: dict[str, float] = {
@@ -39,35 +39,13 @@ TOLERANCES: dict[str, float] = {
 """Largest error of each law; relative, but eV/Å for the two scans through the cutoff."""
 
 
-@dataclass(frozen=True)
-class PotentialReport:
-    """Measured error and tolerance of each law; a tolerance of None marks a law that the potential does not claim."""
-
-    errors: dict[str, float]
-    tolerances: dict[str, float | None]
-
-    @property
-    def failed(self) -> list[str]:
-        """Laws that are broken; an error that is not a number breaks its law."""
-        demanded = {law: limit for law, limit in self.tolerances.items() if limit is not None}
-        return [law for law, limit in demanded.items() if not self.errors[law] <= limit]
-
-    def __str__(self) -> str:
-        rows = [f"{'law':<16}{'error':>10}{'tolerance':>12}"]
-        for law, error in self.errors.items():
-            tolerance = self.tolerances[law]
-            limit = "not claimed" if tolerance is None else f"{tolerance:.0e}" if tolerance else "exact"
-            rows.append(f"{law:<16}{error:>10.1e}{limit:>12}{'   BROKEN' * (law in self.failed)}")
-        return "\n".join(rows)
-
-
 def check_potential(
     potential: Any,
     *,
     tolerances: Mapping[str, float] | None = None,
     species: Sequence[int] | None = None,
     seed: int = 0,
-) -> PotentialReport:
+) -> LawReport:
     """Check that a `sciml.potentials.Potential` obeys the laws of physics and of this package's interface.
 
     Args:
@@ -95,7 +73,7 @@ def measure_potential(
     tolerances: Mapping[str, float] | None = None,
     species: Sequence[int] | None = None,
     seed: int = 0,
-) -> PotentialReport:
+) -> LawReport:
     """Measure how well a potential obeys each law, in float64.
 
     Inversion is demanded of `symmetry == "O(3)"`, rotation of "O(3)" and "SO(3)", forces and stress as derivatives of
@@ -110,13 +88,10 @@ def measure_potential(
     Raises:
         ValueError: if a tolerance names no law, a species is unknown, or the potential is too flat to be tested.
     """
-    unknown = set(tolerances or {}) - TOLERANCES.keys()
-    if unknown:
-        raise ValueError(f"there is no law {', '.join(sorted(unknown))}; the laws are {', '.join(TOLERANCES)}")
+    limits = merged(TOLERANCES, tolerances)
     species = tuple(potential.species if species is None else species)
     if not species or not set(species) <= set(potential.species):
         raise ValueError(f"got species {list(species)}; the potential knows {list(potential.species)}")
-    limits: dict[str, float | None] = {**TOLERANCES, **(tolerances or {})}
     if not potential.conservative:
         limits["forces"] = limits["stress"] = None
     if potential.symmetry != "O(3)":
@@ -147,4 +122,4 @@ def measure_potential(
         "batch": lambda: batch_error(exact, structures),
         "save_load": lambda: save_load_error(exact, structures),
     }
-    return PotentialReport({name: float(law()) for name, law in laws.items()}, limits)
+    return LawReport({name: float(law()) for name, law in laws.items()}, limits)
