@@ -47,6 +47,16 @@ def sector(l: int, p: int) -> int:
     return p * (-1) ** l
 
 
+def num_sectors(irreps: Irreps) -> int:
+    """1 if all blocks have the same p (-1)^l, else 2."""
+    return len({sector(ir.l, ir.p) for _, ir in irreps})
+
+
+def at_points(placement: Tensor, values: Tensor, num: int) -> Tensor:
+    """From components to the values of the signals at points: (components, num points), of harmonics at the points."""
+    return (placement.unflatten(1, (num, -1)) @ values.T).flatten(1)
+
+
 class SphereSignals(NamedTuple):
     """How components of irreps enter the signals on the sphere that are multiplied, and leave them.
 
@@ -75,13 +85,10 @@ class SphereSignals(NamedTuple):
     def factors(self, values1: Tensor, values2: Tensor, values_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A, B, C of `Bilinear` for harmonics at points, (points, (L+1)²), of which the last have the weights."""
         return (
-            self._at_points(self.placement1, values1),
-            self._at_points(self.placement2, values2),
-            self._at_points(self.placement_out.T, values_out).T,
+            at_points(self.placement1, values1, self.num),
+            at_points(self.placement2, values2, self.num),
+            at_points(self.placement_out.T, values_out, self.num).T,
         )
-
-    def _at_points(self, placement: Tensor, values: Tensor) -> Tensor:
-        return (placement.unflatten(1, (self.num, -1)) @ values.T).flatten(1)
 
 
 def sphere_signals(problem: TensorProductProblem, coefficient: PathWeight, *, odd: bool = False) -> SphereSignals:
@@ -96,10 +103,7 @@ def sphere_signals(problem: TensorProductProblem, coefficient: PathWeight, *, od
         ValueError: if no path has a coefficient.
     """
     irreps_out = summed_irreps(problem, coefficient)
-    both = any(
-        len({sector(ir.l, ir.p) for _, ir in irreps}) == 2 for irreps in (problem.irreps_in1, problem.irreps_in2)
-    )
-    num = 2 if both else 1
+    num = max(num_sectors(problem.irreps_in1), num_sectors(problem.irreps_in2))
     scale = {
         path.irrep_out: c / coefficient(*problem.degrees(path)) / num
         for path, c in zip(problem.paths, summed_coefficients(problem, coefficient), strict=True)
@@ -108,14 +112,15 @@ def sphere_signals(problem: TensorProductProblem, coefficient: PathWeight, *, od
     return SphereSignals(
         num,
         (problem.irreps_in1.lmax, problem.irreps_in2.lmax, irreps_out.lmax),
-        _placement(problem.irreps_in1, num),
-        _placement(problem.irreps_in2, num),
-        _placement(irreps_out, num, scale, flip=odd).T,
+        placement(problem.irreps_in1, num),
+        placement(problem.irreps_in2, num),
+        placement(irreps_out, num, scale, flip=odd).T,
         irreps_out,
     )
 
 
-def _placement(irreps: Irreps, num: int, scale: dict[Irrep, float] | None = None, *, flip: bool = False) -> Tensor:
+def placement(irreps: Irreps, num: int, scale: dict[Irrep, float] | None = None, *, flip: bool = False) -> Tensor:
+    """Matrix (components, num (L+1)²) from components to coefficients of signals, see `SphereSignals`."""
     size = (irreps.lmax + 1) ** 2
     rows = []
     for _, ir in irreps:

@@ -8,6 +8,7 @@ from e3nn.o3 import Irreps
 from sciml.tensor_products import BACKENDS, RadialWeights, TensorProductProblem, reachable, tensor_product
 from sciml.tensor_products.couplings import coupling_tensor, summed_coefficients, summed_irreps
 from sciml.tensor_products.gaunt import gaunt_coefficient, vector_signal_coefficient
+from sciml.tensor_products.gaunt_grid import GauntGrid
 from sciml.tensor_products.rotations import representation
 from sciml.tensor_products.sphere import sphere_grid
 
@@ -116,6 +117,17 @@ def test_grid_is_minimal(degrees):
     assert error(num_heights, num_azimuths) < 1e-13
     assert error(num_heights - 1, num_azimuths) > 1e-3
     assert error(num_heights, num_azimuths - 1) > 1e-3
+
+
+@pytest.mark.parametrize(("in1", "in2"), [(SINGLE, SINGLE), (BOTH, "2x0e+1x1o+2x1e+1x2e")])
+def test_separable_transform_equals_the_dense_one(in1, in2):
+    problem = problem_for("gaunt_grid", in1, in2)
+    dense, separable = (GauntGrid(problem, transform=name).double() for name in ("dense", "separable"))
+    x, y, weights = inputs_of(dense)
+    torch.testing.assert_close(separable(x, y, weights), dense(x, y, weights), rtol=0, atol=1e-13)
+    assert torch.autograd.gradcheck(separable, [v[:1].requires_grad_() for v in (x, y, weights)])
+    with pytest.raises(ValueError, match="available: auto, dense, separable"):
+        GauntGrid(problem, transform="fast")
 
 
 def e3nn_product(problem, irreps_out, index_of):
