@@ -96,6 +96,7 @@ def audit(
     """Measure a backend on a problem, of which it gets the irreps that it can reach.
 
     Expressivity, span and interactability are those of one channel for each block: multiplicities change none of them.
+    Of a product that is only nearly equivariant they are those of its equivariant part.
 
         couplings      γ_abk = <T_abk, C^{l_a l_b l_k}>  of the product's tensor in float64, evaluated on basis vectors
         span           dim span { Lin_Z ∘ T ∘ (Lin_X, Lin_Y) }: the paths that have a coupling
