@@ -34,7 +34,7 @@ from sciml.tensor_products import (
     reachable,
     tensor_product,
 )
-from sciml.tensor_products.audit import equivariance_error
+from sciml.tensor_products.rotations import equivariance_error
 
 # Below this distance (Å) direction and distance of a pair stop changing, which keeps their derivatives finite.
 SHORTEST = 1e-6

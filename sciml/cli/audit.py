@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sciml.cli.figures import new_figure, save_figure
 from sciml.environment import describe_environment
 from sciml.files import atomic_write
 from sciml.tensor_products import BACKENDS, TensorProductProblem, reachable
@@ -206,7 +205,7 @@ def plot_interactability(path: Path, audits: dict[str, Audit]) -> None:
     names1, names2 = ([*dict.fromkeys(sorted({key[i] for key in first}, key=_by_degree))] for i in (0, 1))
     degrees = sorted({int(out[:-1]) for _, _, out in first})
     size = 0.24 * max(len(names1), len(names2), 3) + 0.5
-    figure = _figure(1.5 + size * len(degrees), 0.9 + size * len(audits))
+    figure = new_figure(1.5 + size * len(degrees), 0.9 + size * len(audits))
     axes = figure.subplots(len(audits), len(degrees), squeeze=False, sharex=True, sharey=True)
     colours = ListedColormap(list(STATES.values()))
     for (backend, result), row in zip(audits.items(), axes, strict=True):
@@ -228,12 +227,12 @@ def plot_interactability(path: Path, audits: dict[str, Audit]) -> None:
     figure.supxlabel("irrep of y (columns); irrep of x (rows)", fontsize=9)
     handles = [Patch(facecolor=colour, label=label) for label, colour in STATES.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_cost(path: Path, audits: dict[str, Audit]) -> None:
     """Degrees of freedom of one channel (filled) and paths (open) against operations and bytes per sample."""
-    figure = _figure(9.0, 4.5)
+    figure = new_figure(9.0, 4.5)
     for ax, name, label in zip(
         figure.subplots(1, 2, sharey=True), ("flops", "bytes"), ("FLOP per sample", "bytes per sample"), strict=True
     ):
@@ -249,21 +248,11 @@ def plot_cost(path: Path, audits: dict[str, Audit]) -> None:
         _grid(ax)
     figure.axes[0].set_ylabel("degrees of freedom of one channel (filled)\nindependent paths (open)")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _by_degree(irrep: str) -> tuple[int, str]:
     return int(irrep[:-1]), irrep[-1]
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system needed, and pyplot's global state stays untouched
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
 def _grid(ax: Axes) -> None:

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from sciml.cli.demo_analysis import Trajectory, densities
-from sciml.files import atomic_write
+from sciml.cli.figures import new_figure, save_figure
 
 # Reference black and behind, potential in colour and in front: where they agree, both stay visible.
 STYLES = ({"color": "0.25", "linewidth": 2.2}, {"color": "tab:orange", "linewidth": 1.2})
@@ -17,19 +15,9 @@ SHOWN = 0.3  # ps of potential and kinetic energy; more would be a solid block
 HIGHEST_WAVENUMBER = 4000.0  # cm^-1; nothing vibrates faster than H2
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system needed, and pyplot's global state stays untouched
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=150))
-
-
 def plot_energies(path: Path, runs: Mapping[str, Trajectory]) -> None:
     """The first potential and kinetic energies of each run, and below the whole total energy on its own scale."""
-    figure = _figure(4.6 * len(runs), 5.6)
+    figure = new_figure(4.6 * len(runs), 5.6)
     axes = figure.subplots(2, len(runs), squeeze=False, sharey="row", height_ratios=[3, 2])
     for (name, run), (above, below) in zip(runs.items(), axes.T, strict=True):
         time = 1e-3 * run.time
@@ -51,12 +39,12 @@ def plot_energies(path: Path, runs: Mapping[str, Trajectory]) -> None:
     axes[0, -1].legend(loc="upper right", ncols=3, fontsize=9)
     for ax in axes.flat:
         _grid(ax)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_spectra(path: Path, runs: Mapping[str, Trajectory], kinds: Mapping[str, np.ndarray]) -> None:
     """Vibrational spectrum of all atoms, and below it those of the bonds of each kind."""
-    figure = _figure(8.5, 2.6 + 1.25 * len(kinds))
+    figure = new_figure(8.5, 2.6 + 1.25 * len(kinds))
     axes = figure.subplots(1 + len(kinds), 1, sharex=True, height_ratios=[2.2] + [1] * len(kinds))
     for style, (name, run) in zip(STYLES, runs.items(), strict=True):
         wavenumbers, spectrum = run.spectrum
@@ -73,12 +61,12 @@ def plot_spectra(path: Path, runs: Mapping[str, Trajectory], kinds: Mapping[str,
     for ax in axes:
         ax.set_ylim(0, None)
         _grid(ax)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_bond_lengths(path: Path, runs: Mapping[str, Trajectory], kinds: Mapping[str, np.ndarray]) -> None:
     """Distribution of the bond lengths, one panel a kind of bond."""
-    figure = _figure(2.9 * len(kinds), 3.2)
+    figure = new_figure(2.9 * len(kinds), 3.2)
     for ax, (kind, bonds) in zip(np.atleast_1d(figure.subplots(1, len(kinds))), kinds.items(), strict=True):
         lengths = [run.bond_lengths(bonds) for run in runs.values()]
         centres, *curves = densities(lengths[0], lengths[1])
@@ -89,7 +77,7 @@ def plot_bond_lengths(path: Path, runs: Mapping[str, Trajectory], kinds: Mapping
         ax.legend(fontsize=8, frameon=False, loc="upper center")
         _grid(ax)
     figure.supylabel("density (Å$^{-1}$)", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _dash(kind: str) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from sciml.tensor_products.audit import expressivity, flops, interactability, measure_couplings
 from sciml.tensor_products.backends import reachable, tensor_product
+from sciml.tensor_products.costs import flops
+from sciml.tensor_products.expressivity import expressivity, interactability, measure_couplings
 from sciml.tensor_products.interface import TensorProduct
 from sciml.tensor_products.problem import TensorProductProblem
 

@@ -6,22 +6,16 @@ import torch
 from e3nn import o3
 
 from sciml.tensor_products import BACKENDS, TensorProductProblem, reachable, tensor_product
-from sciml.tensor_products.audit import (
-    audit,
-    couplings_span,
-    equivariance_error,
-    expressivity,
-    flops,
-    interactability,
-    measure_couplings,
-    wigner_d,
-)
+from sciml.tensor_products.audit import audit
+from sciml.tensor_products.costs import flops
+from sciml.tensor_products.expressivity import couplings_span, expressivity, interactability, measure_couplings
 from sciml.tensor_products.findings import (
     gain_shrinks_per_expressivity,
     grid_beats_fourier,
     natural_problem,
     odd_sums_need_vector_signals,
 )
+from sciml.tensor_products.rotations import equivariance_error, wigner_d
 
 
 def so3(lmax):
