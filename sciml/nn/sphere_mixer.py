@@ -3,43 +3,16 @@
 import copy
 import math
 
-import numpy as np
 import torch
 from e3nn.o3 import Irreps, rand_matrix, spherical_harmonics
 from torch import Tensor, nn
 
 from sciml.nn.constants import ConstantsModule
 from sciml.nn.linear import EquivariantLinear
+from sciml.tensor_products.rotations import representation
+from sciml.tensor_products.sphere import sphere_grid
 
 ACTIVATIONS = ("product", "silu")
-
-
-def sphere_grid(degree: int) -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre x uniform grid on the sphere that integrates every polynomial up to `degree` exactly.
-
-    Args:
-        degree: S; the grid has ⌊S/2⌋+1 polar and S+1 azimuthal points, one more if that is odd, so that the grid is
-            its own image under inversion.
-
-    Returns:
-        points: (points, 3), unit vectors, float64; the polar axis is y, as in e3nn.
-        weights: (points,), float64; they sum to one.
-    """
-    num_polar = degree // 2 + 1
-    num_azimuth = degree + 1 + (degree + 1) % 2
-    height, weight = np.polynomial.legendre.leggauss(num_polar)
-    azimuth = 2 * math.pi * np.arange(num_azimuth) / num_azimuth
-    radius = np.sqrt(1 - height**2)[:, None]
-    points = np.stack(
-        [
-            radius * np.sin(azimuth),
-            np.broadcast_to(height[:, None], (num_polar, num_azimuth)),
-            radius * np.cos(azimuth),
-        ],
-        axis=-1,
-    ).reshape(-1, 3)
-    weights = np.repeat(weight / (2 * num_azimuth), num_azimuth)
-    return torch.from_numpy(points), torch.from_numpy(weights)
 
 
 class SphereMixer(ConstantsModule):
@@ -86,11 +59,12 @@ class SphereMixer(ConstantsModule):
         hidden = channels if hidden_channels is None else hidden_channels
         self.activation = activation
         lmax = max(ir.l for _, ir in self.irreps)
-        points, weights = sphere_grid(3 * lmax * oversampling)
-        harmonics = self._harmonics(points)
+        # A grid that is its own image under inversion keeps the parity of SiLU's result too.
+        grid = sphere_grid(3 * lmax * oversampling, antipodal=True)
+        harmonics = self._harmonics(grid.points)
         scale = len(self.irreps) ** -0.5  # f has unit variance for x of unit variance
         self.register_constant("to_grid", harmonics * scale)  # (points, components)
-        self.register_constant("from_grid", (harmonics * weights[:, None]).T)  # (components, points)
+        self.register_constant("from_grid", (harmonics * grid.weights[:, None]).T / (4 * math.pi))
         branches = 2 if activation == "product" else 1
         self.linear_in = EquivariantLinear(self.irreps, channels, branches * hidden)
         self.linear_out = EquivariantLinear(self.irreps, hidden, channels)
@@ -120,9 +94,6 @@ class SphereMixer(ConstantsModule):
             torch.manual_seed(seed)
             x = torch.randn(num_samples, self.irreps.dim, channels, dtype=torch.float64)
             rotations = -rand_matrix(num_samples, dtype=torch.float64)  # improper: a rotation and the inversion
-        points, weights = sphere_grid(2 * max(ir.l for _, ir in self.irreps))
-        # Y(Rn) = D(R) Y(n), so D(R) = ⟨Y(Rn) Y(n)ᵀ⟩ over the sphere
-        rotated = self._harmonics((points @ rotations.transpose(1, 2)).reshape(-1, 3)).unflatten(0, (num_samples, -1))
-        representation = rotated.transpose(1, 2) @ (self._harmonics(points) * weights[:, None])
-        before, after = representation @ mixer(x), mixer(representation @ x)
+        turned = torch.stack([representation(self.irreps, rotation) for rotation in rotations])
+        before, after = turned @ mixer(x), mixer(turned @ x)
         return ((after - before).abs().max() / before.square().mean().sqrt()).item()

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from e3nn import o3
@@ -5,8 +7,9 @@ from e3nn import o3
 from sciml.nn.linear import EquivariantLinear, PathLinear
 from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import SplineBasis
-from sciml.nn.sphere_mixer import SphereMixer, sphere_grid
+from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
+from sciml.tensor_products.sphere import sphere_grid
 
 IRREPS = o3.Irreps("0e+1o+2e")
 
@@ -19,6 +22,12 @@ def representation(irreps):
     return matrix.double()
 
 
+def points_and_weights(degree):
+    """Of the mixer's grid; the weights sum to one."""
+    grid = sphere_grid(degree, antipodal=True)
+    return grid.points, grid.weights / (4 * math.pi)
+
+
 @pytest.mark.parametrize("lmax", range(5))
 def test_harmonics_equal_e3nn(lmax):
     n = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=1)
@@ -28,7 +37,7 @@ def test_harmonics_equal_e3nn(lmax):
 
 @pytest.mark.parametrize("degree", range(1, 10))
 def test_grid_is_exact_to_its_degree_and_not_beyond(degree):
-    points, weights = sphere_grid(degree)
+    points, weights = points_and_weights(degree)
     means = {
         l: (weights @ o3.spherical_harmonics(l, points, False, "component")).abs().max() for l in range(1, degree + 3)
     }
@@ -39,7 +48,7 @@ def test_grid_is_exact_to_its_degree_and_not_beyond(degree):
 
 @pytest.mark.parametrize("degree", range(1, 10))
 def test_grid_is_its_own_image_under_inversion(degree):
-    points, _ = sphere_grid(degree)
+    points, _ = points_and_weights(degree)
     assert (points[:, None] + points).norm(dim=2).min(dim=1).values.max() < 1e-12
 
 
@@ -52,7 +61,7 @@ def test_product_mixer_is_equivariant_to_rounding(lmax):
 def test_product_mixer_needs_every_point_of_its_grid():
     """One polar ring less, and the quadrature of degree 3L is no longer exact."""
     mixer = SphereMixer(IRREPS, 6)
-    points, weights = sphere_grid(3)
+    points, weights = points_and_weights(3)
     harmonics = o3.spherical_harmonics([0, 1, 2], points, False, "component")
     mixer.register_constant("to_grid", harmonics)
     mixer.register_constant("from_grid", (harmonics * weights[:, None]).T)
@@ -72,7 +81,7 @@ def test_mixer_couples_by_gaunt_coefficients():
     mixer = SphereMixer(IRREPS, 1).double()
     x = torch.randn(4, 9, 1, dtype=torch.float64)
     left, right = (mixer.to_grid @ mixer.linear_in(x)).chunk(2, dim=2)
-    points, weights = sphere_grid(40)
+    points, weights = points_and_weights(40)
     harmonics = o3.spherical_harmonics([0, 1, 2], points, False, "component")
     a, b = mixer.linear_in(x).chunk(2, dim=2)
     fine = (harmonics @ a / 3**0.5) * (harmonics @ b / 3**0.5)
