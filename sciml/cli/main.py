@@ -16,6 +16,8 @@ JOBS: dict[str, tuple[str, str]] = {
     "evaluate": ("sciml.cli.evaluate", "compare a trained potential with labelled structures"),
     "md": ("sciml.cli.md", "run molecular dynamics with a trained potential"),
     "relax": ("sciml.cli.relax", "relax positions, and the cell if asked for, with a trained potential"),
+    "audit": ("sciml.cli.audit", "what each tensor product can express, how equivariant it is, and what it costs"),
+    "bench": ("sciml.cli.bench", "time tensor products beside those of other libraries, after checking them"),
 }
 
 # What a user can cause and mend is reported in one line. Everything else is a defect and keeps its traceback.
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sciml.cli.arguments import parse_config  # jsonargparse takes 0.1 s, which --help need not pay
 
         module = importlib.import_module(module_name)
+        if rest and not rest[0].startswith("-") and hasattr(module, "FIRST_WORD"):
+            rest[0] = f"--{module.FIRST_WORD}={rest[0]}"  # `sciml bench tensor-products`
         module.run(parse_config(module.Config, rest, program=program, description=description))
     except KeyboardInterrupt:
         return fail(program, "interrupted", code=130)

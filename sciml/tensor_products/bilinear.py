@@ -78,7 +78,8 @@ class PointwiseProduct(TensorProduct):
         """(..., points) → (..., components of z)."""
 
     def _product(self, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
-        x_, y_ = self.arrays1.pack(x), self.arrays2.pack(y)
+        # Rows of 25 or 91 numbers (L = 4) are not aligned as a GPU's matrix products want; those of all samples are.
+        x_, y_ = self.arrays1.pack(x, components_first=x.is_cuda), self.arrays2.pack(y, components_first=y.is_cuda)
         weights = as_batch(weights)
         size = self._samples_at_once(x_, y_, weights)
         if size >= x_.shape[0]:
@@ -178,12 +179,20 @@ class Bilinear(PointwiseProduct):
 
     def to_points1(self, x: Tensor) -> Tensor:
         """Aᵀ x."""
-        return x @ self.factor1
+        return _multiply(x, self.factor1)
 
     def to_points2(self, y: Tensor) -> Tensor:
         """Bᵀ y."""
-        return y @ self.factor2
+        return _multiply(y, self.factor2)
 
     def back(self, values: Tensor) -> Tensor:
         """C times the values."""
-        return values @ self.factor_out
+        return _multiply(values, self.factor_out)
+
+
+def _multiply(values: Tensor, factor: Tensor) -> Tensor:
+    """(..., n) times (n, m) → (..., m), whose memory has that axis first if it is not the last in that of `values`."""
+    if values.stride(-1) == 1 or values.shape[-1] == 1:
+        return values @ factor
+    columns = values.movedim(-1, 0)
+    return (factor.T @ columns.flatten(1)).unflatten(1, columns.shape[1:]).movedim(0, -1)

@@ -51,8 +51,8 @@ class ChannelArrays:
         # Components of equal multiplicity whose channels are contiguous are one array already.
         self.strided = layout == "ir_mul" and all(mul == self.num_channels for mul, _ in irreps)
 
-    def pack(self, features: Tensor) -> Tensor:
-        """(batch, irreps.dim) → (batch, channels, components)."""
+    def pack(self, features: Tensor, *, components_first: bool = False) -> Tensor:
+        """(batch, irreps.dim) → (batch, channels, components); in memory in this order, or with components first."""
         if self.strided:
             return features.unflatten(1, (self.num_components, self.num_channels)).transpose(1, 2)
         if self.num_channels == 1:
@@ -63,6 +63,8 @@ class ChannelArrays:
             else block
             for block in split_blocks(features, self.sizes, self.layout)
         ]
+        if components_first:
+            return torch.cat([block.permute(2, 0, 1) for block in blocks]).permute(1, 2, 0)
         return torch.cat(blocks, dim=2) if len(blocks) > 1 else blocks[0]
 
     def unpack(self, array: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from e3nn.o3 import wigner_3j
@@ -78,7 +78,7 @@ SHIPPED: dict[tuple[str, Degrees, int], Recipe] = {
 }
 
 
-def cp_factors(family: str, degrees: Degrees, rank: int | Literal["exact"]) -> CPFactors:
+def cp_factors(family: str, degrees: Degrees, rank: int | str) -> CPFactors:
     """CP factors of `base_tensor(family, degrees)`.
 
     A given rank is looked up among the files of the package, then in the folder `cp_factors` of the user's cache

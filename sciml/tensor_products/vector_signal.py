@@ -36,7 +36,9 @@ class VectorSignal(Bilinear):
         values_out = grid.harmonics(l3) * grid.weights[:, None]
         first = signals.factors(polar1, azimuth2, values_out)
         second = signals.factors(azimuth1, -polar2, values_out)
-        factors = tuple(
-            torch.cat(pair, dim=1 if k < 2 else 0) for k, pair in enumerate(zip(first, second, strict=True))
+        factors = (
+            torch.cat([first[0], second[0]], dim=1),
+            torch.cat([first[1], second[1]], dim=1),
+            torch.cat([first[2], second[2]], dim=0),
         )
         super().__init__(problem, factors, irreps_out=signals.irreps_out, weights_per_block=True, layout=layout)
