@@ -257,7 +257,9 @@ def _builder(name: str, case: Case) -> Callable[[], Contender]:
 
 
 def _compiled(name: str, contender: Contender) -> Contender:
-    return replace(contender, name=name, product=torch.compile(contender.product))
+    # Without what was compiled before, which counts towards torch's limit of recompilations.
+    torch.compiler.reset()
+    return replace(contender, name=name, product=torch.compile(contender.product, fullgraph=True, dynamic=False))
 
 
 def run_benchmark(
