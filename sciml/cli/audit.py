@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -76,7 +77,7 @@ def run(config: Config) -> None:
         raise ValueError(f"got rank={config.rank!r} for {', '.join(reached)}; only cp has a rank")
     skipped = [backend for backend, irreps in reached.items() if not irreps]
     if len(skipped) == len(reached):
-        raise ValueError(f"{', '.join(skipped)} reach none of {problem.irreps_out}; use clebsch_gordan or cp")
+        raise ValueError(f"none of {problem.irreps_out} is reached by {', '.join(skipped)}; use clebsch_gordan or cp")
     audits: dict[str, Audit] = {}
     found: list[Finding] = []
     with Progress(
@@ -139,22 +140,26 @@ def audit_table(problem: TensorProductProblem, audits: Sequence[Audit]) -> Table
     """One row a backend; what one channel expresses, equivariance, and costs per sample."""
     table = Table(
         title=f"{problem.irreps_in1} ⊗ {problem.irreps_in2}, {problem.mode}",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
         caption="degrees of freedom of one channel; channels whose sum expresses all the paths that couple; "
-        "relative equivariance errors; costs per sample",
+        "relative equivariance errors; costs and weights w per sample",
     )
     table.add_column("product", no_wrap=True)
-    for heading in ("paths", "dof", "channels", "error, float64", "error, float32", "rank", "kFLOP", "kB", "weights"):
+    headings = ("paths", "dof", "chan-\nnels", "float64\nerror", "float32\nerror", "rank", "kFLOP", "kB", "w")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in audits:
         table.add_row(
             result.backend,
-            f"{sum(result.interactability.values())} of {len(result.interactability)}",
+            f"{sum(result.interactability.values())}/{len(result.interactability)}",
             str(result.expressivity),
             str(result.channels_to_span),
-            *(f"{result.equivariance_error[dtype]:.1e}" for dtype in ("float64", "float32")),
+            *(f"{result.equivariance_error[dtype]:.0e}" for dtype in ("float64", "float32")),
             "" if result.rank is None else str(result.rank),
-            f"{1e-3 * result.flops:.4g}",
-            f"{1e-3 * result.bytes:.4g}",
+            f"{1e-3 * result.flops:.3g}",
+            f"{1e-3 * result.bytes:.3g}",
             str(result.weight_numel),
         )
     return table

@@ -88,7 +88,8 @@ def gain_shrinks_per_expressivity(
         gain = t_CG / t_grid,    gain per expressivity = gain · E_grid / E_CG
 
     Clebsch-Gordan produces all its paths, the grid all it can reach. The finding holds if the gain grows from the first
-    to the last degree, and the gain per expressivity grows less and is below the gain throughout.
+    to the last degree, and the gain per expressivity grows less and is below the gain throughout. (E_grid / E_CG falls
+    as 1/L², so that only the growth of the gain is a matter of times.)
 
     Args:
         degrees: values of L, at least two, ascending.
@@ -123,7 +124,8 @@ def gain_shrinks_per_expressivity(
     growth, growth_per_expressivity = (rows[-1][name] / rows[0][name] for name in ("gain", "gain_per_expressivity"))
     below = all(row["gain_per_expressivity"] < row["gain"] for row in rows)
     return Finding(
-        f"the grid's gain over Clebsch-Gordan shrinks per expressivity, from L = {degrees[0]} to {degrees[-1]}",
+        f"per expressivity, less is left of the grid's gain over Clebsch-Gordan, and it grows less, from "
+        f"L = {degrees[0]} to {degrees[-1]}",
         growth > 1 and growth_per_expressivity < growth and below,
         {
             "batch": batch,
