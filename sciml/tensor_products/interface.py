@@ -45,6 +45,10 @@ class RadialWeights(NamedTuple):
 class TensorProduct(ConstantsModule):
     """A bilinear equivariant map x ⊗ y → z with weights that are given at each call.
 
+    `torch.compile(product, fullgraph=True)` takes forward and first backward pass. Its backward pass cannot be
+    differentiated again: to train on forces, trace their computation with
+    `torch.fx.experimental.proxy_tensor.make_fx` and compile what comes out, or run eagerly, to any order.
+
     Args:
         problem: what to compute.
         layout: of x, y and z: "mul_ir" (e3nn's, components contiguous) or "ir_mul" (channels contiguous).

@@ -4,6 +4,7 @@ import pytest
 import torch
 from e3nn import o3
 from e3nn.o3 import Irreps
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from sciml.tensor_products import BACKENDS, RadialWeights, TensorProductProblem, reachable, tensor_product
 from sciml.tensor_products.couplings import coupling_tensor, summed_coefficients, summed_irreps
@@ -311,6 +312,23 @@ def test_compiles_into_one_graph_forward_and_backward(backend):
     for a, b in zip(
         torch.autograd.grad(z.square().sum(), inputs), torch.autograd.grad(expected.square().sum(), inputs), strict=True
     ):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["clebsch_gordan", "gaunt_grid", "cp"])
+def test_compiles_for_training_on_forces_if_they_are_traced_inside(backend):
+    tp = tensor_product(problem_for(backend, "2x0e+2x1o", "0e+1o", mode="uvu"), backend).double()
+    inputs = [value.requires_grad_() for value in inputs_of(tp)]
+
+    def forces(*values):
+        return torch.autograd.grad(tp(*values).square().sum(), values, create_graph=True)
+
+    def second(function):
+        return torch.autograd.grad(sum(g.square().sum() for g in function(*inputs)), inputs)
+
+    compiled = torch.compile(make_fx(forces)(*inputs), fullgraph=True)
+    for a, b in zip(second(compiled), second(forces), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
