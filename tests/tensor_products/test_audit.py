@@ -289,3 +289,11 @@ def test_odd_sums_need_vector_signals():
     assert finding.holds
     assert finding.numbers["gaunt_grid_odd"] == 0
     assert finding.numbers["vector_signal_odd"] == finding.numbers["odd_paths"] == 14
+
+
+def test_equivariance_error_sees_broken_parity():
+    """A product whose output has the wrong parity is equivariant under rotations, not under inversions."""
+    tp = tensor_product(TensorProductProblem("0e+1o", "0e+1o", "0e+1o", mode="uuu"), "gaunt_grid")
+    assert equivariance_error(tp) < 1e-13
+    tp.irreps_out = o3.Irreps("0e+1e")
+    assert equivariance_error(tp) > 0.1
