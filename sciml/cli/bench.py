@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -14,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sciml.benchmark import Result, write_report
-from sciml.files import atomic_write
+from sciml.cli.figures import new_figure, save_figure
 from sciml.messages import did_you_mean
 from sciml.tensor_products.backends import BACKENDS
 from sciml.tensor_products.benchmark import Case, run_benchmark
@@ -130,7 +129,7 @@ def run(config: Config) -> None:
                     f"  l={result.case['degree']} {result.contender} {result.failure}", style="dim", markup=False
                 )
     picture = output.with_suffix(".png")
-    atomic_write(picture, lambda path: plot(results, config).savefig(path, dpi=150))
+    save_figure(plot(results, config), picture)
     console.print(f"written: {output}, {picture}", highlight=False, soft_wrap=True)
 
 
@@ -189,8 +188,7 @@ def plot(results: Sequence[Result], config: Config) -> Figure:
     """Forward time against l, and the same by expressivity, one row a setting."""
     settings = list(dict.fromkeys(config.settings))
     base = next(name for name in _COLUMNS if name in config.passes)
-    figure = Figure(figsize=(10, 3.6 * len(settings)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 3.6 * len(settings))
     axes = figure.subplots(len(settings), 2, squeeze=False)
     names = list(dict.fromkeys(result.contender for result in results))
     for row, setting in zip(axes, settings, strict=True):

@@ -201,7 +201,7 @@ def measure(contender: Contender, case: Case, passes: Sequence[str], *, budget: 
 
 
 def _expressivity(contender: Contender) -> int:
-    """Dimension of the set of maps of one channel, as in `sciml.tensor_products.audit`."""
+    """Dimension of the set of maps of one channel, as in `sciml.tensor_products.expressivity`."""
     problem = contender.problem
     if contender.expressivity_of == "clebsch_gordan":
         # Each path has a weight or an output of its own, and no irrep stands twice in x or y: one dimension a path.
@@ -214,7 +214,7 @@ def _expressivity(contender: Contender) -> int:
 
 @cache
 def _measured_expressivity(problem: TensorProductProblem, backend: str) -> int:
-    from sciml.tensor_products.audit import expressivity, measure_couplings
+    from sciml.tensor_products.expressivity import expressivity, measure_couplings
 
     return expressivity(measure_couplings(problem, backend))[0]
 

@@ -85,9 +85,8 @@ def setting_problem(setting: str, degree: int, channels: int, backend: str) -> T
     elif setting == "uuu":
         problem = TensorProductProblem(many, many, many, mode=mode)
     else:
-        problem = TensorProductProblem(many, Irreps(str(Irreps([(1, ir) for _, ir in many]))), mode=mode)
-        if setting != "uvu":
-            problem = TensorProductProblem(many, many, mode=mode)
+        other = Irreps([(1, ir) for _, ir in many]) if setting == "uvu" else many
+        problem = TensorProductProblem(many, other, mode=mode)
     kept = [ir for _, ir in reachable(problem, backend)]
     if setting == "siso":
         kept = sorted((ir for ir in kept if ir.l in (degree, degree + 1)), key=lambda ir: ir.l)[:1]

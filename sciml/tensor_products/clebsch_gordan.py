@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sciml.tensor_products.channels import blocks_of, join_blocks, split_blocks
 from sciml.tensor_products.couplings import (
+    every_path,
     path_tensor,
     separate_coefficients,
     summed_coefficients,
@@ -22,9 +23,7 @@ WAYS = ("auto", "channelwise", "dense", "sparse")
 _FEW_NONZEROS = 16
 
 
-def path_weight(l1: int, l2: int, l3: int) -> float:  # noqa: ARG001
-    """1: no path is lost."""
-    return 1.0
+path_weight = every_path
 
 
 class ClebschGordan(TensorProduct):

@@ -12,6 +12,11 @@ from sciml.tensor_products.problem import Path, TensorProductProblem
 PathWeight = Callable[[int, int, int], float]
 
 
+def every_path(l1: int, l2: int, l3: int) -> float:  # noqa: ARG001
+    """1: the path weight of products that lose no path."""
+    return 1.0
+
+
 def summed_irreps(problem: TensorProductProblem, path_weight: PathWeight) -> Irreps:
     """Irreps of z if the paths into one irrep are summed: those of `problem.irreps_out` that have a path, sorted.
 

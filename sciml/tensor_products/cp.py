@@ -5,15 +5,12 @@ from e3nn.o3 import Irrep
 from torch import Tensor
 
 from sciml.tensor_products.bilinear import Bilinear
-from sciml.tensor_products.couplings import summed_coefficients, summed_irreps
+from sciml.tensor_products.couplings import every_path, summed_coefficients, summed_irreps
 from sciml.tensor_products.cp_factors import cp_factors, output_rows
 from sciml.tensor_products.gaunt import sector
 from sciml.tensor_products.problem import TensorProductProblem
 
-
-def path_weight(l1: int, l2: int, l3: int) -> float:  # noqa: ARG001
-    """1: no path is lost."""
-    return 1.0
+path_weight = every_path
 
 
 class CP(Bilinear):
