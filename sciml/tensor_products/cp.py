@@ -17,8 +17,9 @@ class CP(Bilinear):
     """z = C [(Aᵀ x) ⊙ (Bᵀ y)] with factors of the Clebsch-Gordan tensor: all paths, which share their weights.
 
     With rank "exact" the factors reproduce the tensor to rounding. With fewer, as in Tensor Decomposition Networks
-    (rank 7 L²), the product is equivariant only as well as the tensor is approximated: `error` says how well, and
-    `sciml.tensor_products.audit` how equivariant that is.
+    (rank 7 L²), the product is in general equivariant only as well as the tensor is approximated: `error` says how
+    well, and `sciml.tensor_products.audit` how equivariant that is. Rank 7 of 0e+1e with itself is the exception:
+    equivariant to rounding, with path weights within 4 % of equal ones.
 
     Which tensor is decomposed depends on the parities:
 
@@ -35,7 +36,7 @@ class CP(Bilinear):
     Attributes:
         weight_numel: one weight per channel, shared by all paths ("path-weight sharing"), see `PointwiseProduct`.
         rank: the length of the sum, R or 2R.
-        error: relative Frobenius error of the decomposed tensor.
+        error: relative Frobenius error of the decomposed tensor, with equal path weights.
 
     Raises:
         ValueError: for a rank that is neither "exact" nor a positive integer.

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class CPFactors(NamedTuple):
         in1: (d1, R).
         in2: (d2, R).
         out: (d3, R).
-        error: ‖T - Σ‖ / ‖T‖ in the Frobenius norm.
+        error: ‖T - Σ‖ / ‖T‖ in the Frobenius norm, T with equal path weights (see `compute`).
     """
 
     in1: Tensor
@@ -47,17 +48,18 @@ class CPFactors(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """Arguments of `als` that are known to succeed."""
+    """Arguments of `als` that are known to succeed, and how often its result is projected and fitted again."""
 
     seed: int
     sweeps: int = 300
     polish: int = 60
     ridge: float = 0.1
     decay: float = 0.4
+    projections: int = 0
 
 
 SHIPPED: dict[tuple[str, Degrees, int], Recipe] = {
-    ("so3", (1, 1, 1), 7): Recipe(0),
+    ("so3", (1, 1, 1), 7): Recipe(0, projections=30),
     ("so3", (1, 1, 1), 8): Recipe(0),
     ("so3", (1, 1, 2), 12): Recipe(0),
     ("so3", (1, 2, 2), 18): Recipe(1),
@@ -131,21 +133,25 @@ def base_tensor(family: str, degrees: Degrees) -> Tensor:
     Raises:
         ValueError: for an unknown family, or degrees that are not three integers ≥ 0.
     """
-    rows = output_rows(family, degrees)
-    sizes = [2 * l + 1 for l, _ in rows]
-    first = dict(zip(rows, itertools.accumulate(sizes, initial=0), strict=False))
-    tensor = torch.zeros((degrees[0] + 1) ** 2, (degrees[1] + 1) ** 2, sum(sizes), dtype=torch.float64)
-    for l1, l2, l3 in _paths(degrees):
-        k = first[l3, 0 if family == "so3" else (-1) ** (l1 + l2 + l3)]
-        block = tensor[l1**2 : (l1 + 1) ** 2, l2**2 : (l2 + 1) ** 2, k : k + 2 * l3 + 1]
-        block += wigner_3j(l1, l2, l3, dtype=torch.float64)
+    dim = sum(2 * l + 1 for l, _ in output_rows(family, degrees))
+    tensor = torch.zeros((degrees[0] + 1) ** 2, (degrees[1] + 1) ** 2, dim, dtype=torch.float64)
+    for block, coupling in _blocks(family, degrees):
+        tensor[block] += coupling
     return tensor
+
+
+def equivariant_part(tensor: Tensor, family: str, degrees: Degrees) -> Tensor:
+    """Σ_paths ⟨T, C⟩ C: the orthogonal projection of T on the equivariant tensors, of the shape of `base_tensor`."""
+    projected = torch.zeros_like(tensor)
+    for block, coupling in _blocks(family, degrees):
+        projected[block] += (tensor[block] * coupling).sum() * coupling
+    return projected
 
 
 def tdn_rank(L: int) -> int:
     """Rank 7 L² (1 at L = 0) of Tensor Decomposition Networks for the largest degree L of inputs and outputs.
 
-    Below the exact rank from L = 1 on, hence only approximately equivariant.
+    Below the exact rank from L = 1 on, hence only approximately equivariant from L = 2 on (for L = 1 see `compute`).
 
     Source: Y. Lin et al., arXiv:2507.01131.
     """
@@ -172,11 +178,21 @@ def pair_factors(tensor: Tensor) -> CPFactors:
 
 
 def compute(family: str, degrees: Degrees, rank: int) -> CPFactors:
-    """Factors by `als`: from the start of the recipe if the package ships them, else the best of a few starts."""
+    """Factors by `als`: from the start of the recipe if the package ships them, else the best of a few starts.
+
+    A recipe may alternate fits with projections on the equivariant tensors, which are those of other path weights.
+    Rank 7 of "so3" (1, 1, 1) so becomes equivariant to rounding, where the invariant combination of its path weights
+    w_000 w_111² / (w_011 w_101 w_110) is 2/√3: over the complex numbers, Strassen's product of 2x2 matrices.
+    """
     tensor = base_tensor(family, degrees)
     recipe = SHIPPED.get((family, degrees, rank))
     if recipe is not None:
-        return CPFactors(*als(tensor, rank, **recipe._asdict()))
+        arguments = recipe._asdict()
+        projections = arguments.pop("projections")
+        in1, in2, out, _ = als(tensor, rank, **arguments)
+        for _ in range(projections):
+            in1, in2, out, _ = als(equivariant_part(compose(in1, in2, out), family, degrees), rank, **arguments)
+        return _measured(tensor, in1, in2, out)
     if tensor.numel() < 2000:
         return CPFactors(*als(tensor, rank, seed=0, restarts=4, decay=0.5))
     return CPFactors(*als(tensor, rank, seed=0, sweeps=3000, polish=15, ridge=1e-6, decay=0.05))
@@ -271,6 +287,16 @@ def _paths(degrees: Degrees) -> list[Degrees]:
     """All (l1, l2, l3) up to the degrees with |l1 - l2| ≤ l3 ≤ l1 + l2."""
     every = itertools.product(*(range(degree + 1) for degree in degrees))
     return [(l1, l2, l3) for l1, l2, l3 in every if abs(l1 - l2) <= l3 <= l1 + l2]
+
+
+def _blocks(family: str, degrees: Degrees) -> Iterator[tuple[tuple[slice, slice, slice], Tensor]]:
+    """The block of `base_tensor` that each path occupies, and its C^{l1 l2 l3} of unit norm."""
+    rows = output_rows(family, degrees)
+    first = dict(zip(rows, itertools.accumulate((2 * l + 1 for l, _ in rows), initial=0), strict=False))
+    for l1, l2, l3 in _paths(degrees):
+        k = first[l3, 0 if family == "so3" else (-1) ** (l1 + l2 + l3)]
+        block = (slice(l1**2, (l1 + 1) ** 2), slice(l2**2, (l2 + 1) ** 2), slice(k, k + 2 * l3 + 1))
+        yield block, wigner_3j(l1, l2, l3, dtype=torch.float64)
 
 
 def _name(family: str, degrees: Degrees, rank: int) -> str:

@@ -181,12 +181,19 @@ def test_exact_cp_couples_all_and_is_equivariant():
     assert result.equivariance_error["float64"] < 1e-9
 
 
-def test_cp_of_rank_seven_is_nearly_equivariant():
+def test_cp_of_rank_seven_is_equivariant_and_couples_all():
     problem = TensorProductProblem("0e+1e", "0e+1e", "0e+1e", mode="uuu")
     result = audit(problem, "cp", rank=7, samples=64)
     assert result.rank == 7
-    assert 1e-3 < result.equivariance_error["float64"] < 0.05
+    assert result.equivariance_error["float64"] < 1e-13
+    assert all(result.interactability.values())
     assert result.span == 5
+
+
+def test_cp_of_the_rank_of_tdn_is_nearly_equivariant():
+    problem = TensorProductProblem("0e+1e+2e", "0e+1e+2e", "0e+1e+2e", mode="uuu")
+    result = audit(problem, "cp", rank=28, samples=64)
+    assert 1e-3 < result.equivariance_error["float64"] < 0.05
 
 
 def test_equivariance_error_sees_a_wrong_product_and_leaves_it_as_it_was():
