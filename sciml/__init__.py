@@ -19,6 +19,7 @@ _PARTS = (
     "files",
     "graphs",
     "integrators",
+    "kernels",
     "messages",
     "neighbors",
     "nn",

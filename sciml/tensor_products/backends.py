@@ -18,8 +18,6 @@ BACKENDS = {
     "vector_signal": "sciml.tensor_products.vector_signal:VectorSignal",
 }
 
-IMPLEMENTATIONS = ("auto", "torch")
-
 
 def tensor_product(
     problem: TensorProductProblem,
@@ -34,7 +32,7 @@ def tensor_product(
     Args:
         problem: irreps, mode and normalisation.
         backend: which product, a key of `BACKENDS`.
-        implementation: how it is computed: "torch", or "auto" for the fastest there is.
+        implementation: how it is computed: "torch", "triton", or "auto" for the fastest there is (see `TensorProduct`).
         layout: "mul_ir" as in e3nn, or "ir_mul" with contiguous channels.
         rank: of the backend "cp": an int, or "exact" (None).
 
@@ -47,10 +45,6 @@ def tensor_product(
     {'clebsch_gordan': 32, 'gaunt_grid': 16, 'cp': 8}
     """
     module, name = _module(backend)
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"got the implementation {implementation!r} of {backend}; available: {', '.join(IMPLEMENTATIONS)}"
-        )
     options: dict[str, Any] = {}
     if rank is not None:
         if backend != "cp":
@@ -70,7 +64,7 @@ def tensor_product(
             f"reachable(problem, {backend!r}) gives, {reachable(problem, backend) or 'nothing here'}, or use "
             f"{' or '.join(others)}, which reach all"
         )
-    return getattr(module, name)(problem, layout=layout, **options)
+    return getattr(module, name)(problem, layout=layout, implementation=implementation, **options)
 
 
 def reachable(problem: TensorProductProblem, backend: str) -> Irreps:

@@ -32,6 +32,7 @@ class PointwiseProduct(TensorProduct):
         irreps_out: irreps of z, each once.
         weights_per_block: see above.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
 
     Attributes:
         weight_numel: Σ_b U_b · (1, V, V·W) for ("uuu", "uvu", "uvw") by block, where U_b is the multiplicity of block
@@ -45,8 +46,9 @@ class PointwiseProduct(TensorProduct):
         irreps_out: Irreps,
         weights_per_block: bool,
         layout: str = "mul_ir",
+        implementation: str = "auto",
     ) -> None:
-        super().__init__(problem, layout=layout)
+        super().__init__(problem, layout=layout, implementation=implementation)
         self.irreps_out = irreps_out
         self.arrays1 = ChannelArrays(problem.irreps_in1, layout)
         self.arrays2 = ChannelArrays(problem.irreps_in2, layout)
@@ -157,6 +159,7 @@ class Bilinear(PointwiseProduct):
         irreps_out: irreps of the d3 rows of z, each once.
         weights_per_block: see `PointwiseProduct`.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
     """
 
     factor1: Tensor
@@ -171,8 +174,15 @@ class Bilinear(PointwiseProduct):
         irreps_out: Irreps,
         weights_per_block: bool,
         layout: str = "mul_ir",
+        implementation: str = "auto",
     ) -> None:
-        super().__init__(problem, irreps_out=irreps_out, weights_per_block=weights_per_block, layout=layout)
+        super().__init__(
+            problem,
+            irreps_out=irreps_out,
+            weights_per_block=weights_per_block,
+            layout=layout,
+            implementation=implementation,
+        )
         for name, factor in zip(("factor1", "factor2", "factor_out"), factors, strict=True):
             self.register_constant(name, factor)
         self.num_points = factors[0].shape[1]

@@ -42,6 +42,7 @@ class ClebschGordan(TensorProduct):
     Args:
         problem: what to compute.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
         way: one of these, or "auto" by size.
 
     Attributes:
@@ -53,8 +54,10 @@ class ClebschGordan(TensorProduct):
         ValueError: for an unknown way, or "channelwise" where it does not apply.
     """
 
-    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", way: str = "auto") -> None:
-        super().__init__(problem, layout=layout)
+    def __init__(
+        self, problem: TensorProductProblem, *, layout: str = "mul_ir", implementation: str = "auto", way: str = "auto"
+    ) -> None:
+        super().__init__(problem, layout=layout, implementation=implementation)
         if way not in WAYS:
             raise ValueError(f"got the way {way!r}; available: {', '.join(WAYS)}")
         channels = {mul for mul, _ in problem.irreps_in1}

@@ -31,6 +31,7 @@ class CP(Bilinear):
     Args:
         problem: what to compute.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
         rank: R, or "exact".
 
     Attributes:
@@ -45,7 +46,14 @@ class CP(Bilinear):
         arXiv:2507.01131.
     """
 
-    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", rank: int | str = "exact") -> None:
+    def __init__(
+        self,
+        problem: TensorProductProblem,
+        *,
+        layout: str = "mul_ir",
+        implementation: str = "auto",
+        rank: int | str = "exact",
+    ) -> None:
         irreps_out = summed_irreps(problem, path_weight)
         parities = [{ir.p for _, ir in irreps} for irreps in (problem.irreps_in1, problem.irreps_in2)]
         sectors = [{sector(ir.l, ir.p) for _, ir in irreps} for irreps in (problem.irreps_in1, problem.irreps_in2)]
@@ -78,7 +86,12 @@ class CP(Bilinear):
             [_signed(found.out[rows_out[key[ir]]] * (scale[ir] / num), ir, num) for _, ir in irreps_out]
         )
         super().__init__(
-            problem, (factor1, factor2, factor_out.T), irreps_out=irreps_out, weights_per_block=False, layout=layout
+            problem,
+            (factor1, factor2, factor_out.T),
+            irreps_out=irreps_out,
+            weights_per_block=False,
+            layout=layout,
+            implementation=implementation,
         )
         self.rank = self.num_points
         self.error = found.error

@@ -23,6 +23,7 @@ class GauntFourier(PointwiseProduct):
     Args:
         problem: what to compute.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
 
     Attributes:
         weight_numel: one weight per (block, channel) of x, see `PointwiseProduct`; paths have none of their own.
@@ -34,9 +35,11 @@ class GauntFourier(PointwiseProduct):
     placement2: Tensor
     placement_out: Tensor
 
-    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir") -> None:
+    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", implementation: str = "auto") -> None:
         signals = sphere_signals(problem, gaunt_coefficient)
-        super().__init__(problem, irreps_out=signals.irreps_out, weights_per_block=True, layout=layout)
+        super().__init__(
+            problem, irreps_out=signals.irreps_out, weights_per_block=True, layout=layout, implementation=implementation
+        )
         self.num_signals = signals.num
         l1, l2, l3 = signals.degrees
         size = (2 * (l1 + l2) + 1, l1 + l2 + l3 + 1)

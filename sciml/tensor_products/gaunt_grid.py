@@ -31,6 +31,7 @@ class GauntGrid(Bilinear):
     Args:
         problem: what to compute.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
         transform: one of these, or "auto" by size.
 
     Attributes:
@@ -42,7 +43,14 @@ class GauntGrid(Bilinear):
     Source: Luo et al., arXiv:2401.10216; on a grid, Xie et al., The Price of Freedom, arXiv:2506.13523.
     """
 
-    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", transform: str = "auto") -> None:
+    def __init__(
+        self,
+        problem: TensorProductProblem,
+        *,
+        layout: str = "mul_ir",
+        implementation: str = "auto",
+        transform: str = "auto",
+    ) -> None:
         if transform not in TRANSFORMS:
             raise ValueError(f"got the transform {transform!r}; available: {', '.join(TRANSFORMS)}")
         signals = sphere_signals(problem, gaunt_coefficient)
@@ -55,7 +63,14 @@ class GauntGrid(Bilinear):
             factors = signals.factors(values1, values2, values_out * grid.weights[:, None])
         else:  # the factors only place components among the coefficients of the signals
             factors = (signals.placement1, signals.placement2, signals.placement_out)
-        super().__init__(problem, factors, irreps_out=signals.irreps_out, weights_per_block=True, layout=layout)
+        super().__init__(
+            problem,
+            factors,
+            irreps_out=signals.irreps_out,
+            weights_per_block=True,
+            layout=layout,
+            implementation=implementation,
+        )
         self.transform = transform
         self.num_signals = signals.num
         self.num_points = signals.num * len(grid.weights)

@@ -1,15 +1,21 @@
 """What all backends of tensor products share: their interface, its checks, and what a convolution needs of a graph."""
 
+import logging
 from abc import abstractmethod
 from typing import NamedTuple
 
+import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
 
+from sciml.kernels.available import check_device, check_kernels
 from sciml.nn.constants import ConstantsModule
 from sciml.tensor_products.problem import Path, TensorProductProblem
 
 LAYOUTS = ("mul_ir", "ir_mul")
+IMPLEMENTATIONS = ("auto", "torch", "triton")
+
+logger = logging.getLogger("sciml.tensor_products")
 
 
 class ConvolutionGraph(NamedTuple):
@@ -19,11 +25,18 @@ class ConvolutionGraph(NamedTuple):
         senders: (edges,), int64.
         receivers: (edges,), int64, ascending.
         num_nodes: number of rows of the result.
+        receiver_starts: (num_nodes + 1,), int64, the edges of receiver i are those from `receiver_starts[i]` up to
+            `receiver_starts[i + 1]`. This and the next two are there if kernels want them.
+        sender_order: (edges,), int64, the edges sorted by sender.
+        sender_starts: (num_nodes + 1,), int64, where those of each sender begin in `sender_order`.
     """
 
     senders: Tensor
     receivers: Tensor
     num_nodes: int
+    receiver_starts: Tensor | None = None
+    sender_order: Tensor | None = None
+    sender_starts: Tensor | None = None
 
 
 class RadialWeights(NamedTuple):
@@ -52,6 +65,8 @@ class TensorProduct(ConstantsModule):
     Args:
         problem: what to compute.
         layout: of x, y and z: "mul_ir" (e3nn's, components contiguous) or "ir_mul" (channels contiguous).
+        implementation: "torch"; "triton" for kernels, or a reason why there are none; "auto" for kernels wherever the
+            tensors are on a CUDA device and the problem has kernels, and torch elsewhere.
 
     Attributes:
         problem: the same.
@@ -59,26 +74,51 @@ class TensorProduct(ConstantsModule):
         irreps_out: irreps of z.
         paths: the couplings, sorted by (output irrep, block of x, block of y).
         weight_numel: number of weights per sample.
-        implementation: how it is computed: "torch".
 
     Raises:
-        ValueError: for an unknown layout.
+        ValueError: for an unknown layout or implementation, or kernels that there are not.
     """
 
     irreps_out: Irreps
     weight_numel: int
-    implementation: str = "torch"
 
-    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir") -> None:
+    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", implementation: str = "auto") -> None:
         super().__init__()
         if layout not in LAYOUTS:
             raise ValueError(f"got the layout {layout!r}; expected 'mul_ir' or 'ir_mul'")
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"got the implementation {implementation!r} of {type(self).__name__}; available: "
+                f"{', '.join(IMPLEMENTATIONS)}"
+            )
+        lacking = self.no_kernels(problem)
+        if implementation == "triton":
+            if lacking:
+                raise ValueError(f"{type(self).__name__} has no kernels for this problem: {lacking}")
+            check_kernels()
+        self.requested = "torch" if lacking else implementation
         self.problem = problem
         self.layout = layout
         self.paths: tuple[Path, ...] = problem.paths
         # Plain values for what runs in `forward`: `torch.compile` cannot trace irreps.
         self.mode = problem.mode
         self.dim1, self.dim2 = problem.irreps_in1.dim, problem.irreps_in2.dim
+
+    @staticmethod
+    def no_kernels(problem: TensorProductProblem) -> str | None:  # noqa: ARG004
+        """Why there are no kernels for a problem, or None if there are."""
+        return "none are written"
+
+    @property
+    def implementation(self) -> str:
+        """What runs where the product is now: "torch" or "triton"."""
+        return "triton" if self._on_kernels(next(self.buffers())) else "torch"
+
+    def _on_kernels(self, x: Tensor) -> bool:
+        if self.requested == "triton":
+            check_device(x.device)
+            return True
+        return self.requested == "auto" and x.is_cuda
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return z, (batch, irreps_out.dim).
@@ -95,8 +135,18 @@ class TensorProduct(ConstantsModule):
         return self._product(x, y, weights)
 
     def prepare(self, senders: Tensor, receivers: Tensor, num_nodes: int) -> ConvolutionGraph:
-        """Prepare the edges of `convolve`; `receivers` must be ascending."""
-        return ConvolutionGraph(senders, receivers, num_nodes)
+        """Prepare the edges of `convolve`, once per neighbour list.
+
+        Args:
+            senders: (edges,), int64.
+            receivers: (edges,), int64, ascending.
+            num_nodes: number of nodes.
+
+        Raises:
+            ValueError: for receivers that do not ascend, or nodes that are not there, where kernels rely on it.
+        """
+        graph = ConvolutionGraph(senders, receivers, num_nodes)
+        return sorted_by_sender(graph) if self._on_kernels(senders) else graph
 
     def convolve(self, x: Tensor, y: Tensor, weights: Tensor | RadialWeights | None, graph: ConvolutionGraph) -> Tensor:
         """z_i = Σ_{edges j → i} (x_j ⊗ y_ij), (nodes, irreps_out.dim).
@@ -110,10 +160,21 @@ class TensorProduct(ConstantsModule):
         Raises:
             ValueError: for shapes, dtypes or devices that do not fit.
         """
+        num_edges = graph.senders.shape[0]
         if isinstance(weights, RadialWeights):
+            if self.takes_radial_weights and self._on_kernels(x):
+                self._check(x, y, None, batch=num_edges, of="edges")
+                self._check_radial(weights, num_edges)
+                return self._convolve_radial(x, y, weights, graph)
             weights = weights.dense()
-        self._check(x, y, weights, batch=graph.senders.shape[0], of="edges")
+        self._check(x, y, weights, batch=num_edges, of="edges")
         return self._convolve(x, y, weights, graph)
+
+    takes_radial_weights = False  # whether kernels form them
+
+    def _convolve_radial(self, x: Tensor, y: Tensor, weights: RadialWeights, graph: ConvolutionGraph) -> Tensor:
+        """`convolve` of checked inputs, by kernels that form the weights."""
+        raise NotImplementedError
 
     @abstractmethod
     def _product(self, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
@@ -151,11 +212,49 @@ class TensorProduct(ConstantsModule):
                 f"got x, y and weights of shapes {tuple(x.shape)}, {tuple(y.shape)} and {shape}; expected {batch} {of}"
             )
 
+    def _check_radial(self, weights: RadialWeights, num_edges: int) -> None:
+        basis, matrix = weights
+        constants = next(self.buffers())
+        if basis.dim() != 2 or matrix.shape != (basis.shape[1], self.weight_numel) or basis.shape[0] != num_edges:
+            raise ValueError(
+                f"got radial weights of shapes {tuple(basis.shape)} and {tuple(matrix.shape)}; expected "
+                f"({num_edges} edges, basis functions) and (basis functions, {self.weight_numel})"
+            )
+        for name, given in (("basis", basis), ("matrix", matrix)):
+            if given.dtype != constants.dtype or given.device != constants.device:
+                raise ValueError(
+                    f"got a radial {name} of {given.dtype} on {given.device}; the product computes in "
+                    f"{constants.dtype} on {constants.device}"
+                )
+
     def _hint(self, name: str) -> str:
         if name == "weights":
             return f", or ({self.weight_numel},) for weights that all share"
         irreps = self.problem.irreps_in1 if name == "x" else self.problem.irreps_in2
         return f" for {irreps}"
+
+
+def sorted_by_sender(graph: ConvolutionGraph) -> ConvolutionGraph:
+    """The graph with all its fields.
+
+    Raises:
+        ValueError: for receivers that do not ascend, or nodes that are not there. Not while it is being traced.
+    """
+    senders, receivers, num_nodes = graph[:3]
+    if senders.numel() and not torch.compiler.is_compiling():
+        ascending = (receivers[1:] >= receivers[:-1]).all() & (receivers[0] >= 0) & (receivers[-1] < num_nodes)
+        if not bool(ascending & (senders >= 0).all() & (senders < num_nodes).all()):
+            raise ValueError(
+                f"got edges whose receivers do not ascend from 0 to below {num_nodes}, or senders that are not among "
+                "the nodes; sort the edges once: order = receivers.argsort(stable=True)"
+            )
+    nodes = torch.arange(num_nodes + 1, device=senders.device)
+    order = senders.argsort(stable=True)
+    return graph._replace(
+        receiver_starts=torch.searchsorted(receivers, nodes),
+        sender_order=order,
+        sender_starts=torch.searchsorted(senders[order], nodes),
+    )
 
 
 def sum_over_edges(messages: Tensor, graph: ConvolutionGraph) -> Tensor:

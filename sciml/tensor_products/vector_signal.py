@@ -20,6 +20,7 @@ class VectorSignal(Bilinear):
     Args:
         problem: what to compute.
         layout: see `TensorProduct`.
+        implementation: see `TensorProduct`.
 
     Attributes:
         weight_numel: one weight per (block, channel) of x, see `PointwiseProduct`; paths have none of their own.
@@ -27,7 +28,7 @@ class VectorSignal(Bilinear):
     Source: the product of vector signals, Xie et al., arXiv:2506.13523 and arXiv:2602.21466.
     """
 
-    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir") -> None:
+    def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", implementation: str = "auto") -> None:
         signals = sphere_signals(problem, vector_signal_coefficient, odd=True)
         l1, l2, l3 = signals.degrees
         grid = sphere_grid(l1 + l2 + l3 - 1)
@@ -41,4 +42,11 @@ class VectorSignal(Bilinear):
             torch.cat([first[1], second[1]], dim=1),
             torch.cat([first[2], second[2]], dim=0),
         )
-        super().__init__(problem, factors, irreps_out=signals.irreps_out, weights_per_block=True, layout=layout)
+        super().__init__(
+            problem,
+            factors,
+            irreps_out=signals.irreps_out,
+            weights_per_block=True,
+            layout=layout,
+            implementation=implementation,
+        )

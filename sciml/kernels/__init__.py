@@ -1,0 +1,1 @@
+"""Triton kernels and their launchers; each stands beside a plain torch reference in the module that calls it."""
