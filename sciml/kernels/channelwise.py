@@ -1,0 +1,210 @@
+"""Launchers of the channelwise ("uvu") Clebsch-Gordan convolution and its derivatives; `channelwise_source` has the text.
+
+Bytes of float32, per edge: the convolution reads 4 P U of dense weights once (P paths, U channels) and little else; its
+backward pass reads them, writes as many gradients, and writes and reads the gradients of the senders' features, 8 d1 U.
+With radial weights it moves features only. Operations per edge and channel: 2 (n_ik + ...) with n_ik about the number
+of non-zero coefficients, three to four times that in the backward pass.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from sciml.kernels.channelwise_couplings import Couplings, couplings
+from sciml.kernels.channelwise_source import Pass, Tuning, matrix_kernel, node_kernel, split_paths
+from sciml.kernels.generated import import_source
+from sciml.kernels.launch import launch
+from sciml.kernels.segment_sum import segment_sum
+
+Optional = Tensor | None
+
+# Slices of edges whose gradients of the radial matrix are formed one beside another. Fixed, so that sums are in the same
+# order on every device.
+SLICES = 64
+
+
+def tuning_of(couplings: Couplings, what: Pass) -> Tuning:
+    """Block, warps and so on, by the problem alone."""
+    block = max(32, min(64, 1 << (couplings.channels - 1).bit_length()))
+    if set(what.wants) <= {"g"} and not what.tangents:
+        rows_per_group = 40
+        groups = -(-couplings.num_rows_out // rows_per_group)
+        return Tuning(block, 1, groups=groups, unroll=2)
+    if set(what.wants) & {"b", "m"}:
+        return Tuning(32, 1, groups=max(1, len(couplings.paths) // 4))
+    return Tuning(32, 1)
+
+
+def weights_kind(weights: Optional, matrix: Optional) -> tuple[str, int]:
+    """Kind of weights and number of radial functions."""
+    if weights is None:
+        return "ones", 0
+    return ("dense", 0) if matrix is None else ("radial", weights.shape[1])
+
+
+@lru_cache(maxsize=1024)
+def kernel_of(key: str, what: Pass, tuning: Tuning) -> Any:
+    """The compiled function of a pass, and the source that it is made from, in a file."""
+    write = matrix_kernel if set(what.wants) & {"b", "m"} else node_kernel
+    return import_source("channelwise", write(couplings(key), what, tuning)).kernel
+
+
+def sum_type(dtype: torch.dtype) -> Any:
+    """Triton's type of sums: float64 for float64, else float32."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def node_pass(
+    key: str,
+    what: Pass,
+    graph: tuple[Tensor, Tensor],
+    inputs: dict[str, Optional],
+    *,
+    tuning: Tuning | None = None,
+) -> dict[str, Tensor]:
+    """Run one kernel over the edges of every receiver; see `channelwise_source.node_kernel`.
+
+    Args:
+        key: of the problem.
+        what: derivatives wanted, of "gxyw".
+        graph: receiver_starts and senders.
+        inputs: by letter: x (nodes, rows1·U), y (edges, rows2), w or b and m, g (nodes, rows_out·U), and tangents as
+            "tx", "ty" and so on.
+        tuning: if not that of `tuning_of`.
+
+    Returns:
+        By letter: g (nodes, rows_out·U), x by edge (edges, rows1·U), y (edges, rows2), w (edges, paths·U).
+    """
+    c = couplings(key)
+    tuning = tuning or tuning_of(c, what)
+    starts, senders = graph
+    x = inputs["x"]
+    assert x is not None
+    num_nodes, num_edges = starts.shape[0] - 1, senders.shape[0]
+    num_blocks = -(-c.channels // tuning.block)
+    shapes = {
+        "g": (num_nodes, c.num_rows_out * c.channels),
+        "x": (num_edges, c.num_rows1 * c.channels),
+        "y": (num_blocks, num_edges, c.num_rows2),
+        "w": (num_edges, len(c.paths) * c.channels),
+    }
+    wider = torch.float64 if x.dtype == torch.float64 else torch.float32
+    results = {letter: x.new_empty(shapes[letter], dtype=wider if letter == "y" else x.dtype) for letter in what.wants}
+    if num_nodes:
+        arguments = _arguments(what, inputs, results)
+        num_groups = len(split_paths(c.paths, tuning.groups))
+        launch(
+            kernel_of(key, what, tuning),
+            (num_nodes, num_blocks, num_groups),
+            starts,
+            senders,
+            *arguments,
+            SUM=sum_type(x.dtype),
+            BLOCK=tuning.block,
+            num_warps=tuning.warps,
+        )
+    if "y" in results:
+        results["y"] = results["y"].sum(dim=0).to(x.dtype)
+    return results
+
+
+def matrix_pass(
+    key: str,
+    what: Pass,
+    graph: tuple[Tensor, Tensor],
+    inputs: dict[str, Optional],
+    *,
+    tuning: Tuning | None = None,
+) -> dict[str, Tensor]:
+    """Gradients of the radial basis, "b" (edges, K), and matrix, "m" (K, paths·U).
+
+    Args:
+        key: of the problem.
+        what: derivatives wanted, of "bm".
+        graph: receivers and senders.
+        inputs: as in `node_pass`.
+        tuning: if not that of `tuning_of`.
+    """
+    c = couplings(key)
+    tuning = tuning or tuning_of(c, what)
+    receivers, senders = graph
+    x = inputs["x"]
+    assert x is not None
+    num_edges, num_blocks = senders.shape[0], -(-c.channels // tuning.block)
+    num_groups = len(split_paths(c.paths, tuning.groups))
+    wider = torch.float64 if x.dtype == torch.float64 else torch.float32
+    shapes = {
+        "b": (num_groups * num_blocks, num_edges, what.num_basis),
+        "m": (SLICES, what.num_basis, len(c.paths) * c.channels),
+    }
+    results = {letter: x.new_empty(shapes[letter], dtype=wider) for letter in what.wants}
+    launch(
+        kernel_of(key, what, tuning),
+        (SLICES, num_blocks, num_groups),
+        receivers,
+        num_edges,
+        -(-num_edges // SLICES),
+        num_blocks,
+        senders,
+        *_arguments(what, inputs, results),
+        SUM=sum_type(x.dtype),
+        BLOCK=tuning.block,
+        num_warps=tuning.warps,
+    )
+    return {letter: result.sum(dim=0).to(x.dtype) for letter, result in results.items()}
+
+
+def _arguments(what: Pass, inputs: dict[str, Optional], results: dict[str, Tensor]) -> list[Tensor]:
+    """Tensors in the order of the kernel's arguments, contiguous."""
+    names = ["x", "y", *{"ones": "", "dense": "w", "radial": "bm"}[what.weights]]
+    names += ["g"] if set(what.wants) - {"g"} else []
+    names += [f"t{letter}" for letter in what.tangents]
+    given = [inputs[name] for name in names]
+    assert all(tensor is not None for tensor in given)
+    return [tensor.contiguous() for tensor in given if tensor is not None] + [results[letter] for letter in what.wants]
+
+
+# --- passes that operators are made of --------------------------------------------------------------------------------
+
+
+class Edges:
+    """The index tensors of a graph, as operators pass them on."""
+
+    def __init__(
+        self,
+        senders: Tensor,
+        receivers: Tensor,
+        receiver_starts: Tensor,
+        sender_order: Optional,
+        sender_starts: Optional,
+    ) -> None:
+        self.senders, self.receivers, self.receiver_starts = senders, receivers, receiver_starts
+        self.sender_order, self.sender_starts = sender_order, sender_starts
+
+    def by_sender(self, messages: Tensor) -> Tensor:
+        """Add the rows of the edges of each sender; without an order every edge is a sender of its own."""
+        if self.sender_order is None or self.sender_starts is None:
+            return messages
+        return segment_sum(messages, self.sender_order, self.sender_starts)
+
+
+def derivatives(
+    key: str, wants: str, tangents: str, inputs: dict[str, Optional], edges: Edges, kind: tuple[str, int]
+) -> dict[str, Tensor]:
+    """All derivatives wanted, of "gxyw" or "gxybm", each with the fewest passes."""
+    weights, num_basis = kind
+    in_nodes = "".join(letter for letter in wants if letter in "gxyw")
+    in_slices = "".join(letter for letter in wants if letter in "bm")
+    results: dict[str, Tensor] = {}
+    if in_nodes:
+        what = Pass(in_nodes, tangents, weights, num_basis)
+        results |= node_pass(key, what, (edges.receiver_starts, edges.senders), inputs)
+        if "x" in results:
+            results["x"] = edges.by_sender(results["x"])
+    if in_slices:
+        what = Pass(in_slices, tangents, weights, num_basis)
+        results |= matrix_pass(key, what, (edges.receivers, edges.senders), inputs)
+    return results
