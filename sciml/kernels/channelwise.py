@@ -21,9 +21,9 @@ from sciml.kernels.segment_sum import segment_sum
 
 Optional = Tensor | None
 
-# Slices of edges whose gradients of the radial matrix are formed one beside another. Fixed, so that sums are in the same
-# order on every device.
-SLICES = 64
+# Most slices of edges, and fewest edges of one, whose gradients of the radial matrix are formed side by side. They depend
+# on the number of edges alone, so that sums are in the same order on every device.
+SLICES, EDGES_PER_SLICE = 256, 16
 
 
 def tuning_of(couplings: Couplings, what: Pass) -> Tuning:
@@ -33,7 +33,7 @@ def tuning_of(couplings: Couplings, what: Pass) -> Tuning:
         rows_per_group = 40
         groups = -(-couplings.num_rows_out // rows_per_group)
         return Tuning(block, 1, groups=groups, unroll=2)
-    if set(what.wants) & {"b", "m"}:
+    if "m" in what.wants:
         return Tuning(32, 1, groups=max(1, len(couplings.paths) // 4))
     return Tuning(32, 1)
 
@@ -48,7 +48,7 @@ def weights_kind(weights: Optional, matrix: Optional) -> tuple[str, int]:
 @lru_cache(maxsize=1024)
 def kernel_of(key: str, what: Pass, tuning: Tuning) -> Any:
     """The compiled function of a pass, and the source that it is made from, in a file."""
-    write = matrix_kernel if set(what.wants) & {"b", "m"} else node_kernel
+    write = matrix_kernel if "m" in what.wants else node_kernel
     return import_source("channelwise", write(couplings(key), what, tuning)).kernel
 
 
@@ -69,14 +69,15 @@ def node_pass(
 
     Args:
         key: of the problem.
-        what: derivatives wanted, of "gxyw".
+        what: derivatives wanted, of "gxywb".
         graph: receiver_starts and senders.
         inputs: by letter: x (nodes, rows1·U), y (edges, rows2), w or b and m, g (nodes, rows_out·U), and tangents as
             "tx", "ty" and so on.
         tuning: if not that of `tuning_of`.
 
     Returns:
-        By letter: g (nodes, rows_out·U), x by edge (edges, rows1·U), y (edges, rows2), w (edges, paths·U).
+        By letter: g (nodes, rows_out·U), x by edge (edges, rows1·U), y (edges, rows2), w (edges, paths·U),
+        b (edges, basis functions).
     """
     c = couplings(key)
     tuning = tuning or tuning_of(c, what)
@@ -90,9 +91,10 @@ def node_pass(
         "x": (num_edges, c.num_rows1 * c.channels),
         "y": (num_blocks, num_edges, c.num_rows2),
         "w": (num_edges, len(c.paths) * c.channels),
+        "b": (num_blocks, num_edges, what.num_basis),
     }
     wider = torch.float64 if x.dtype == torch.float64 else torch.float32
-    results = {letter: x.new_empty(shapes[letter], dtype=wider if letter == "y" else x.dtype) for letter in what.wants}
+    results = {letter: x.new_empty(shapes[letter], dtype=wider if letter in "yb" else x.dtype) for letter in what.wants}
     if num_nodes:
         arguments = _arguments(what, inputs, results)
         num_groups = len(split_paths(c.paths, tuning.groups))
@@ -106,8 +108,8 @@ def node_pass(
             BLOCK=tuning.block,
             num_warps=tuning.warps,
         )
-    if "y" in results:
-        results["y"] = results["y"].sum(dim=0).to(x.dtype)
+    for letter in set("yb") & set(results):
+        results[letter] = results[letter].sum(dim=0).to(x.dtype)
     return results
 
 
@@ -119,11 +121,11 @@ def matrix_pass(
     *,
     tuning: Tuning | None = None,
 ) -> dict[str, Tensor]:
-    """Gradients of the radial basis, "b" (edges, K), and matrix, "m" (K, paths·U).
+    """Gradient of the radial matrix, "m" (K, paths·U).
 
     Args:
         key: of the problem.
-        what: derivatives wanted, of "bm".
+        what: wants "m".
         graph: receivers and senders.
         inputs: as in `node_pass`.
         tuning: if not that of `tuning_of`.
@@ -136,25 +138,21 @@ def matrix_pass(
     num_edges, num_blocks = senders.shape[0], -(-c.channels // tuning.block)
     num_groups = len(split_paths(c.paths, tuning.groups))
     wider = torch.float64 if x.dtype == torch.float64 else torch.float32
-    shapes = {
-        "b": (num_groups * num_blocks, num_edges, what.num_basis),
-        "m": (SLICES, what.num_basis, len(c.paths) * c.channels),
-    }
-    results = {letter: x.new_empty(shapes[letter], dtype=wider) for letter in what.wants}
+    num_slices = min(SLICES, max(1, -(-num_edges // EDGES_PER_SLICE)))
+    partial = x.new_empty(num_slices, what.num_basis, len(c.paths) * c.channels, dtype=wider)
     launch(
         kernel_of(key, what, tuning),
-        (SLICES, num_blocks, num_groups),
+        (num_slices, num_blocks, num_groups),
         receivers,
         num_edges,
-        -(-num_edges // SLICES),
-        num_blocks,
+        -(-num_edges // num_slices),
         senders,
-        *_arguments(what, inputs, results),
+        *_arguments(what, inputs, {"m": partial}),
         SUM=sum_type(x.dtype),
         BLOCK=tuning.block,
         num_warps=tuning.warps,
     )
-    return {letter: result.sum(dim=0).to(x.dtype) for letter, result in results.items()}
+    return {"m": partial.sum(dim=0).to(x.dtype)}
 
 
 def _arguments(what: Pass, inputs: dict[str, Optional], results: dict[str, Tensor]) -> list[Tensor]:
@@ -196,15 +194,14 @@ def derivatives(
 ) -> dict[str, Tensor]:
     """All derivatives wanted, of "gxyw" or "gxybm", each with the fewest passes."""
     weights, num_basis = kind
-    in_nodes = "".join(letter for letter in wants if letter in "gxyw")
-    in_slices = "".join(letter for letter in wants if letter in "bm")
+    in_nodes = "".join(letter for letter in wants if letter in "gxywb")
     results: dict[str, Tensor] = {}
     if in_nodes:
         what = Pass(in_nodes, tangents, weights, num_basis)
         results |= node_pass(key, what, (edges.receiver_starts, edges.senders), inputs)
         if "x" in results:
             results["x"] = edges.by_sender(results["x"])
-    if in_slices:
-        what = Pass(in_slices, tangents, weights, num_basis)
+    if "m" in wants:
+        what = Pass("m", tangents, weights, num_basis)
         results |= matrix_pass(key, what, (edges.receivers, edges.senders), inputs)
     return results

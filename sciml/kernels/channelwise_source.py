@@ -65,17 +65,17 @@ def node_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     """Source of `kernel`: programs (receiver, channel block, group of paths) that loop over the edges of a receiver.
 
     It stores ∂/∂g of the receiver once, from registers; ∂/∂x of each edge, to be summed by sender; ∂/∂w of each edge;
-    and ∂/∂y of each edge and channel block, to be summed over blocks. Nothing is added to memory, so that results are
-    equal bit by bit from run to run.
+    and ∂/∂y and ∂/∂b of each edge and channel block, to be summed over blocks. Nothing is added to memory, so that
+    results are equal bit by bit from run to run. What an edge stores comes after all that it loads: loads do not wait
+    for stores then.
     """
     return _Source(couplings, what, tuning).node_kernel()
 
 
 def matrix_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
-    """Source of `kernel`: programs (slice of edges, channel block, group of paths) for the gradients of b and M.
+    """Source of `kernel`: programs (slice of edges, channel block, group of paths) for the gradient of M.
 
-    The block of M that belongs to the program's paths and channels stays in registers, and so does its gradient, which
-    is stored once per slice; the gradient of b is stored per edge, channel block and group. Both are summed afterwards.
+    The gradient stays in registers and is stored once per slice, to be summed over slices.
     """
     return _Source(couplings, what, tuning).matrix_kernel()
 
@@ -87,6 +87,12 @@ class _Source:
         self.depth = 0
         self.masked = couplings.channels % tuning.block != 0
         self.needs_g = bool(set(what.wants) - {"g"})
+        self.scales, paths = [], []
+        for path in couplings.paths:
+            scale = 1.0 if what.weights == "ones" else _commonest(path)
+            self.scales.append(scale)
+            paths.append(path._replace(entries=tuple((i, j, k, value / scale) for i, j, k, value in path.entries)))
+        self.c = couplings._replace(paths=tuple(paths))
         self.m_names: dict[tuple, str] = {}
 
     # --- text ---------------------------------------------------------------------------------------------------------
@@ -111,7 +117,11 @@ class _Source:
 
     def load(self, pointer: str, *, channels: bool = True, valid: str = "") -> str:
         """A load in the dtype of sums; of all channels of the block or one number."""
-        conditions = [c for c in (valid, "inside" if channels and self.masked else "") if c]
+        if channels and valid:
+            valid = valid.replace("valid", "there")
+        elif channels and self.masked:
+            valid = "inside"
+        conditions = [valid] if valid else []
         mask = f", mask={' & '.join(conditions)}, other=0.0" if conditions else ""
         return f"tl.load({pointer}{mask}).to(SUM)"
 
@@ -154,37 +164,29 @@ class _Source:
         return "\n".join(self.lines) + "\n"
 
     def matrix_kernel(self) -> str:
-        what, channels, num_basis = self.what, self.c.channels, self.what.num_basis
+        channels, num_basis = self.c.channels, self.what.num_basis
         stride = len(self.c.paths) * channels
         self._header(
             "programs (slice of edges, channel block, group of paths)",
-            ["receivers", "num_edges", "edges_per_slice", "num_blocks"],
+            ["receivers", "num_edges", "edges_per_slice"],
         )
         self.put("slice = tl.program_id(0).to(tl.int64)")
         self._channels()
         self.put("first = slice * edges_per_slice")
         self.put("last = tl.minimum(first + edges_per_slice, num_edges)")
-        for number, group in enumerate(self._each_group()):
-            numbers = [self.c.paths.index(path) for path in group]
-            for p in numbers:
-                for q in range(num_basis):
-                    self.put(f"m{q}_{p} = {self.load(f'm_ptr + {q * stride + p * channels} + channel')}")
-                    if "m" in what.tangents:
-                        self.put(f"tm{q}_{p} = {self.load(f'tm_ptr + {q * stride + p * channels} + channel')}")
-                    self.put(f"dm{q}_{p} = tl.zeros([BLOCK], dtype=SUM)")
+        for group in self._each_group():
+            rows = [(q, self.c.paths.index(path)) for path in group for q in range(num_basis)]
+            for q, p in rows:
+                self.put(f"dm{q}_{p} = tl.zeros([BLOCK], dtype=SUM)")
             self.put("for edge in range(first, last):")
             self.depth += 1
             self.put("receiver = tl.load(receivers + edge)")
             self.put(f"g_row = g_ptr + receiver * {self.c.num_rows_out * channels} + channel")
             self._edges(group)
-            self.put(f"row = db_ptr + (({number} * num_blocks + tl.program_id(1)) * num_edges + edge) * {num_basis}")
-            for q in range(num_basis):
-                self.store(f"row + {q}", f"tl.sum(db{q})", channels=False)
             self.depth -= 1
-            for p in numbers:
-                for q in range(num_basis):
-                    row = f"dm_ptr + (slice * {num_basis} + {q}) * {stride} + {p * channels} + channel"
-                    self.store(row, f"dm{q}_{p}")
+            for q, p in rows:
+                row = f"dm_ptr + (slice * {num_basis} + {q}) * {stride} + {p * channels} + channel"
+                self.store(row, f"dm{q}_{p}")
         return "\n".join(self.lines) + "\n"
 
     def _header(self, programs: str, more: list[str]) -> None:
@@ -243,9 +245,13 @@ class _Source:
             p = self.c.paths.index(path)
             self.put(f"# path {p}: {path.name}")
             self._read_weights(p)
+            if self.needs_g and not self.tuning.hold:
+                for k in path.rows_out:
+                    self.put(f"g{k} = {self.load(f'g_row + {k * self.c.channels}')}")
             for n in range(self.tuning.unroll):
                 self._path(path, p, n)
-        self._write_edge(group)
+        for n in range(self.tuning.unroll):
+            self._write_edge(group, n)
 
     def _read_edge(self, group: list[PathCoupling], n: int) -> None:
         """Numbers and features of edge number n of those at a time; zeros beyond the last."""
@@ -255,6 +261,9 @@ class _Source:
             edge, valid = f"edge{s}", f"valid{s}"
             self.put(f"{edge} = edge + {n}")
             self.put(f"{valid} = {edge} < last")
+            # The same for all channels, written so that it is a block of booleans for Triton's interpreter as well.
+            inside = "inside & " if self.masked else ""
+            self.put(f"there{s} = {inside}(channel * 0 + {edge} < last)")
         mask = f", mask={valid}, other=0" if valid else ""
         self.put(f"sender{s} = tl.load(senders + {edge}{mask})")
         used1 = sorted({i for path in group for i in path.rows1})
@@ -298,15 +307,16 @@ class _Source:
     def _read_weights(self, p: int) -> None:
         """w and ẇ of path p, for all edges at a time: a row of M is read once for them."""
         what, channels = self.what, self.c.channels
-        if what.weights == "ones" or "m" in what.wants or "b" in what.wants:
-            return  # the gradients of b and M do not depend on the weights
+        if what.weights == "ones" or "m" in what.wants:
+            return  # the gradient of M does not depend on the weights
         edges = range(self.tuning.unroll)
+        scale = "" if self.scales[p] == 1.0 else f"{self.scales[p]!r} * "
         if what.weights == "dense":
             for n in edges:
                 s, valid = _suffix(n), f"valid{_suffix(n)}" if n else ""
-                self.put(f"w{s} = {self.load(f'w_row{s} + {p * channels}', valid=valid)}")
+                self.put(f"w{s} = {scale}{self.load(f'w_row{s} + {p * channels}', valid=valid)}")
                 if "w" in what.tangents:
-                    self.put(f"tw{s} = {self.load(f'tw_row{s} + {p * channels}', valid=valid)}")
+                    self.put(f"tw{s} = {scale}{self.load(f'tw_row{s} + {p * channels}', valid=valid)}")
             return
         stride = len(self.c.paths) * channels
         for q in range(what.num_basis):
@@ -317,10 +327,14 @@ class _Source:
         for n in edges:
             s = _suffix(n)
             self.add(f"w{s}", [(1, f"b{q}{s} * m_{q}") for q in basis], fresh=True)
+            if scale:
+                self.put(f"w{s} = {scale}w{s}")
             terms = [(1, f"tb{q}{s} * m_{q}") for q in basis if "b" in what.tangents]
             terms += [(1, f"b{q}{s} * tm_{q}") for q in basis if "m" in what.tangents]
             if terms:
                 self.add(f"tw{s}", terms, fresh=True)
+                if scale:
+                    self.put(f"tw{s} = {scale}tw{s}")
 
     def _path(self, path: PathCoupling, p: int, n: int) -> None:
         what, s = self.what, _suffix(n)
@@ -330,10 +344,6 @@ class _Source:
         m = self._numbers(path, "y", s)
         tm = self._numbers(path, "ty", s) if "y" in tangents else None
         rows1 = [i for i, _ in _by(path, 0)]
-        if self.needs_g and not self.tuning.hold:
-            for k in path.rows_out:
-                self.put(f"g{k} = {self.load(f'g_row + {k * self.c.channels}')}")
-
         # v and u, products of weights and features
         if wants & {"g", "y"}:
             if not tangents or (tm is not None and "g" in wants):
@@ -372,37 +382,35 @@ class _Source:
                 self.add(f"dx{i}{s}", terms)
         if wants & {"w", "b", "m"}:
             plain = [(1, f"x{i}{s} * q{i}") for i in rows1]
-            if not tangents:
-                self.add("dw", plain, fresh=True)
-            else:
+            terms = plain
+            if tangents:
                 terms = [(1, f"tx{i}{s} * q{i}") for i in rows1] if "x" in tangents else []
                 terms += [(1, f"x{i}{s} * tq{i}") for i in rows1] if tm is not None else []
-                self.add("dw", terms, fresh=True)
-                if of_matrix and has_tw:
-                    self.add("dtw", plain, fresh=True)
-        if "w" in wants:
-            valid = ["inside"] if self.masked else []
-            valid += [f"valid{s}"] if n else []
-            mask = f", mask={' & '.join(valid)}" if valid else ""
-            zeros = " + tl.zeros([BLOCK], dtype=SUM)"  # where it is a plain 0
-            self.put(f"tl.store(dw_row{s} + {p * self.c.channels}, dw{zeros}{mask})")
+            name = f"dw{p}{s}"
+            self.add(name, terms, fresh=True)
+            if self.scales[p] != 1.0 and terms:
+                self.put(f"{name} = {self.scales[p]!r} * {name}")
+            if of_matrix and has_tw:
+                self.add("dtw", plain, fresh=True)
+                if self.scales[p] != 1.0:
+                    self.put(f"dtw = {self.scales[p]!r} * dtw")
         if of_matrix:
-            self._matrix_gradients(p)
+            self._radial_gradients(p, s)
         if "y" in wants and first:
             self._gradient_of_y(path, first, s)
 
-    def _matrix_gradients(self, p: int) -> None:
+    def _radial_gradients(self, p: int, s: str) -> None:
         what = self.what
         has_plain = not what.tangents or set(what.tangents) & {"x", "y"}
         for q in range(what.num_basis):
             if "m" in what.wants:
-                terms = [(1, f"b{q} * dw")] if has_plain else []
-                terms += [(1, f"tb{q} * dtw")] if "b" in what.tangents else []
+                terms = [(1, f"b{q}{s} * dw{p}{s}")] if has_plain else []
+                terms += [(1, f"tb{q}{s} * dtw")] if "b" in what.tangents else []
                 self.add(f"dm{q}_{p}", terms)
             if "b" in what.wants:
-                terms = [(1, f"m{q}_{p} * dw")] if has_plain else []
-                terms += [(1, f"tm{q}_{p} * dtw")] if "m" in what.tangents else []
-                self.add(f"db{q}", terms)
+                terms = [(1, f"m_{q} * dw{p}{s}")] if has_plain else []
+                terms += [(1, f"tm_{q} * dtw")] if "m" in what.tangents else []
+                self.add(f"db{q}{s}", terms)
 
     def _gradient_of_y(self, path: PathCoupling, first: str, s: str) -> None:
         """Σ_ik C_ijk g_k v_i, summed first over k or over i, whichever leaves fewer products."""
@@ -416,19 +424,27 @@ class _Source:
             self.add("part", terms, fresh=True)
             self.add(f"dy{j}{s}", [(1, f"part * {other}{row}")])
 
-    def _write_edge(self, group: list[PathCoupling]) -> None:
-        what, channels = self.what, self.c.channels
-        used = {i for path in group for i in path.rows1}
+    def _write_edge(self, group: list[PathCoupling], n: int) -> None:
+        what, channels, s = self.what, self.c.channels, _suffix(n)
+        valid = f"valid{s}" if n else ""
+        edge = f"edge{s}" if n else "edge"
+        mask = f", mask=there{s}" if n else ", mask=inside" if self.masked else ""
+        number = f", mask={valid}" if valid else ""
+        if "w" in what.wants:
+            for path in group:
+                p = self.c.paths.index(path)
+                zeros = " + tl.zeros([BLOCK], dtype=SUM)"  # where it is a plain 0
+                self.put(f"tl.store(dw_row{s} + {p * channels}, dw{p}{s}{zeros}{mask})")
         if "x" in what.wants:
-            self.put(f"dx_row = dx_ptr + edge * {self.c.num_rows1 * channels} + channel")
+            self.put(f"dx_row = dx_ptr + {edge} * {self.c.num_rows1 * channels} + channel")
             for i in range(self.c.num_rows1):
-                self.store(f"dx_row + {i * channels}", f"dx{i}")
-            assert len(used) <= self.c.num_rows1
-        if "y" in what.wants:
+                self.put(f"tl.store(dx_row + {i * channels}, dx{i}{s}{mask})")
+        sums = {"y": ("dy", self.c.num_rows2), "b": ("db", what.num_basis)}
+        for name, size in (sums[letter] for letter in "yb" if letter in what.wants):
             self.put("num_edges = tl.load(receiver_starts + tl.num_programs(0))")
-            self.put(f"dy_row = dy_ptr + (tl.program_id(1) * num_edges + edge) * {self.c.num_rows2}")
-            for j in range(self.c.num_rows2):
-                self.store(f"dy_row + {j}", f"tl.sum(dy{j})", channels=False)
+            self.put(f"row = {name}_ptr + (tl.program_id(1) * num_edges + {edge}) * {size}")
+            for j in range(size):
+                self.put(f"tl.store(row + {j}, tl.sum({name}{j}{s}){number})")
 
     def _numbers(self, path: PathCoupling, name: str, s: str) -> dict[tuple[int, int], Term]:
         """m_ik of a path as names of numbers with signs; equal ones are computed once."""
@@ -440,6 +456,9 @@ class _Source:
             terms = sorted(terms)
             sign = 1 if terms[0][1] > 0 else -1
             key = (name, s, tuple((j, round(sign * value, 13)) for j, value in terms))
+            if len(terms) == 1 and abs(abs(terms[0][1]) - 1.0) < 1e-13:
+                found[i, k] = (sign, f"{name}{terms[0][0]}{s}")
+                continue
             if key not in self.m_names:
                 self.m_names[key] = f"{name}_m{len(self.m_names)}"
                 self.add(self.m_names[key], [_literal(sign * value, f"{name}{j}{s}") for j, value in terms], fresh=True)
@@ -459,9 +478,18 @@ def split_paths(paths: Sequence[PathCoupling], groups: int) -> list[list[PathCou
     return found
 
 
+def _commonest(path: PathCoupling) -> float:
+    """The size that most coefficients of a path have: the path's weight takes it on, and they become ±1."""
+    sizes: dict[float, int] = {}
+    for _, _, _, value in path.entries:
+        size = next((known for known in sizes if abs(known - abs(value)) < 1e-13), abs(value))
+        sizes[size] = sizes.get(size, 0) + 1
+    return max(sizes, key=lambda size: (sizes[size], size))
+
+
 def _literal(value: float, name: str) -> Term:
     sign = 1 if value > 0 else -1
-    return sign, name if abs(value) == 1.0 else f"{abs(value)!r} * {name}"
+    return sign, name if abs(abs(value) - 1.0) < 1e-13 else f"{abs(value)!r} * {name}"
 
 
 def _by(path: PathCoupling, axis: int) -> list[tuple[int, int]]:

@@ -1,13 +1,22 @@
 """Products of the form z = C [(Aᵀ x) ⊙ (Bᵀ y)]: to points, multiply there, and back. Written once; factors supplied."""
 
 from abc import abstractmethod
+from typing import Any, NamedTuple
 
 import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
 
+from sciml.kernels.bilinear_source import MOST_OPERATIONS, Form, Side, register_form
+from sciml.kernels.orbits import orbit_factor
 from sciml.tensor_products.channels import ChannelArrays
-from sciml.tensor_products.interface import ConvolutionGraph, TensorProduct, as_batch, sum_over_edges
+from sciml.tensor_products.interface import (
+    ConvolutionGraph,
+    TensorProduct,
+    as_batch,
+    sorted_by_sender,
+    sum_over_edges,
+)
 from sciml.tensor_products.problem import TensorProductProblem
 
 # Rows of (samples · channels) whose values at the points stay in the cache of one CPU core, for products without
@@ -147,15 +156,33 @@ class PointwiseProduct(TensorProduct):
     num_points: int
 
 
+class OrbitFactors(NamedTuple):
+    """Other factors of the same product for kernels: R = terms · orbit size · orbits, in this order.
+
+    Attributes:
+        factors: A (d1, R), B (d2, R) and C (R, d3), float64.
+        num_terms: products added at each point.
+        orbit_size: number of points with the same factors up to signs, see `sciml.kernels.orbits`.
+        num_planes: orbits are planes times places on each, and factors their products.
+    """
+
+    factors: tuple[Tensor, Tensor, Tensor]
+    num_terms: int
+    orbit_size: int
+    num_planes: int = 1
+
+
 class Bilinear(PointwiseProduct):
     """z = C [(Aᵀ x) ⊙ (Bᵀ y)] with factor matrices.
 
     Cost per sample and channel: 2 R (d1 + d2 + d3) FLOP for rank R; the values at the points, R numbers each, are
-    written and read.
+    written and read. Kernels (modes "uuu", and "uvu" with one channel of y) keep them in registers and use the symmetry
+    of the points, see `sciml.kernels.bilinear`.
 
     Args:
         problem: what to compute.
         factors: A (d1, R), B (d2, R) and C (R, d3), float64, for one channel of each block.
+        orbits: the factors that kernels use; None if there are no kernels.
         irreps_out: irreps of the d3 rows of z, each once.
         weights_per_block: see `PointwiseProduct`.
         layout: see `TensorProduct`.
@@ -170,6 +197,7 @@ class Bilinear(PointwiseProduct):
         self,
         problem: TensorProductProblem,
         factors: tuple[Tensor, Tensor, Tensor],
+        orbits: OrbitFactors | None,
         *,
         irreps_out: Irreps,
         weights_per_block: bool,
@@ -183,9 +211,72 @@ class Bilinear(PointwiseProduct):
             layout=layout,
             implementation=implementation,
         )
+        if self.requested != "torch":
+            form = None if orbits is None else self._form(orbits)
+            self._choose_kernels(form, implementation)
         for name, factor in zip(("factor1", "factor2", "factor_out"), factors, strict=True):
             self.register_constant(name, factor)
         self.num_points = factors[0].shape[1]
+
+    @staticmethod
+    def no_kernels(problem: TensorProductProblem) -> str | None:
+        """Why there are no kernels for a problem, or None if there are."""
+        if problem.mode == "uuu" or (problem.mode == "uvu" and all(mul == 1 for mul, _ in problem.irreps_in2)):
+            return None
+        return "they take the mode 'uuu', and 'uvu' if y has one channel"
+
+    def _form(self, orbits: OrbitFactors) -> Form:
+        (factor1, factor2, factor_out), *_ = orbits
+        sizes = {"num_terms": orbits.num_terms, "orbit_size": orbits.orbit_size, "num_planes": orbits.num_planes}
+        sides = [
+            Side(
+                arrays.sizes,
+                shared,
+                orbit_factor(factor.numpy(), **sizes),
+            )
+            for arrays, shared, factor in (
+                (self.arrays1, False, factor1),
+                (self.arrays2, self.mode == "uvu", factor2),
+                (self.arrays_out, False, factor_out.T),
+            )
+        ]
+        muls = tuple(shape[0] for shape in self.weight_shapes)
+        return Form(tuple(sides), orbits.orbit_size, self.layout, self.num_channels1, muls)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.requested != "torch":  # perhaps in another process
+            register_form(self._kernel_form)
+
+    def _choose_kernels(self, form: Form | None, implementation: str) -> None:
+        if form is not None and form.num_operations <= MOST_OPERATIONS:
+            self._kernel_form, self._form_name = form, register_form(form)
+            return
+        if implementation == "triton":
+            raise ValueError(
+                f"{type(self).__name__} has no kernels for this problem: they take up to {MOST_OPERATIONS} operations "
+                f"a channel, and this needs {'many more' if form is None else form.num_operations}; use 'torch'"
+            )
+        self.requested = "torch"
+
+    def _product(self, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+        if not self._on_kernels(x):
+            return super()._product(x, y, weights)
+        from sciml.kernels.bilinear import bilinear_product
+
+        return bilinear_product(x, y, as_batch(weights), self._form_name)
+
+    def _convolve(self, x: Tensor, y: Tensor, weights: Tensor | None, graph: ConvolutionGraph) -> Tensor:
+        if not self._on_kernels(x):
+            return super()._convolve(x, y, weights, graph)
+        if x.shape[0] != graph.num_nodes:
+            raise ValueError(f"got x of {x.shape[0]} nodes and a graph of {graph.num_nodes}; kernels expect as many")
+        if graph.receiver_starts is None:
+            graph = sorted_by_sender(graph)
+        from sciml.kernels.bilinear import bilinear_convolution
+
+        indices = (graph.senders, graph.receivers, graph.receiver_starts, graph.sender_order, graph.sender_starts)
+        return bilinear_convolution(x, y, as_batch(weights), indices, self._form_name)  # type: ignore[arg-type]
 
     def to_points1(self, x: Tensor) -> Tensor:
         """Aᵀ x."""

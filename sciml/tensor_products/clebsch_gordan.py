@@ -6,6 +6,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
 
+from sciml.kernels.channelwise_couplings import problem_key, why_not_channelwise
 from sciml.tensor_products.channels import blocks_of, join_blocks, split_blocks
 from sciml.tensor_products.couplings import (
     every_path,
@@ -14,7 +15,7 @@ from sciml.tensor_products.couplings import (
     summed_coefficients,
     summed_irreps,
 )
-from sciml.tensor_products.interface import ConvolutionGraph, TensorProduct, as_batch, sum_over_edges
+from sciml.tensor_products.interface import ConvolutionGraph, RadialWeights, TensorProduct, as_batch, sum_over_edges
 from sciml.tensor_products.problem import Path, TensorProductProblem
 
 WAYS = ("auto", "channelwise", "dense", "sparse")
@@ -210,15 +211,61 @@ class ClebschGordan(TensorProduct):
             return z[:, :, 0] if mode == "uvu" else z[:, :, 0].expand(-1, self.channels_out[p], -1)
         return torch.einsum("buvk,buv->buk" if mode == "uvu" else "buvk,buvw->bwk", z, w)
 
+    # --- kernels ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def no_kernels(problem: TensorProductProblem) -> str | None:
+        """Why there are no kernels for a problem, or None if there are."""
+        return why_not_channelwise(problem)
+
+    takes_radial_weights = True
+
+    def _by_kernels(
+        self, x: Tensor, y: Tensor, weights: Tensor | None, matrix: Tensor | None, graph: ConvolutionGraph
+    ) -> Tensor:
+        from sciml.kernels.channelwise_operators import channelwise_convolution
+
+        shared = weights is not None and weights.dim() == 1
+        z = channelwise_convolution(
+            problem_key(self.problem),
+            self._to_rows(x).flatten(1),
+            y,
+            None if shared else weights,
+            matrix,
+            graph.senders,
+            graph.receivers,
+            graph.receiver_starts,
+            graph.sender_order,
+            graph.sender_starts,
+        )
+        paths = [
+            part.unflatten(1, (dim, self.channels))
+            for part, dim in zip(z.split([dim * self.channels for dim in self.dims_out], 1), self.dims_out, strict=True)
+        ]
+        if shared and weights is not None:  # every path has an output of its own
+            paths = [z * w for z, w in zip(paths, weights.split(self.weight_sizes), strict=True)]
+        elif self.layout == "ir_mul":
+            return z
+        return torch.cat([(z.transpose(1, 2) if self.layout == "mul_ir" else z).flatten(1) for z in paths], dim=1)
+
+    def _convolve_radial(self, x: Tensor, y: Tensor, weights: RadialWeights, graph: ConvolutionGraph) -> Tensor:
+        return self._by_kernels(x, y, weights.basis, weights.matrix, self._prepared(graph))
+
     # --- interface ----------------------------------------------------------------------------------------------------
 
     def _product(self, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+        if self._on_kernels(x):  # every sample is a node with one edge from itself
+            samples = torch.arange(x.shape[0] + 1, device=x.device)
+            graph = ConvolutionGraph(samples[:-1], samples[:-1], x.shape[0], samples)
+            return self._by_kernels(x, y, weights, None, graph)
         if self.way == "channelwise":
             return self._from_groups(self._channelwise(self._to_rows(x), y, weights))
         return self._pairwise(x, y, as_batch(weights))
 
     def _convolve(self, x: Tensor, y: Tensor, weights: Tensor | None, graph: ConvolutionGraph) -> Tensor:
-        """The messages of all edges are formed and added."""
+        """The messages of all edges are formed and added, by kernels in registers."""
+        if self._on_kernels(x):
+            return self._by_kernels(x, y, weights, None, self._prepared(graph))
         if self.way == "channelwise":
             products = self._channelwise(self._to_rows(x).index_select(0, graph.senders), y, weights)
             return self._from_groups([sum_over_edges(z, graph) for z in products])

@@ -4,7 +4,7 @@ import torch
 from e3nn.o3 import Irrep
 from torch import Tensor
 
-from sciml.tensor_products.bilinear import Bilinear
+from sciml.tensor_products.bilinear import Bilinear, OrbitFactors
 from sciml.tensor_products.couplings import every_path, summed_coefficients, summed_irreps
 from sciml.tensor_products.cp_factors import cp_factors, output_rows
 from sciml.tensor_products.gaunt import sector
@@ -85,9 +85,11 @@ class CP(Bilinear):
         factor_out = torch.cat(
             [_signed(found.out[rows_out[key[ir]]] * (scale[ir] / num), ir, num) for _, ir in irreps_out]
         )
+        factors = (factor1, factor2, factor_out.T)
         super().__init__(
             problem,
-            (factor1, factor2, factor_out.T),
+            factors,
+            OrbitFactors(factors, num_terms=1, orbit_size=num),
             irreps_out=irreps_out,
             weights_per_block=False,
             layout=layout,

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from sciml.nn.constants import ConstantsModule
-from sciml.tensor_products.bilinear import Bilinear
-from sciml.tensor_products.gaunt import gaunt_coefficient, sphere_signals
+from sciml.tensor_products.bilinear import Bilinear, OrbitFactors
+from sciml.tensor_products.gaunt import SphereSignals, gaunt_coefficient, sphere_signals
 from sciml.tensor_products.problem import TensorProductProblem
-from sciml.tensor_products.sphere import SphereGrid, sphere_grid, trigonometric
+from sciml.tensor_products.sphere import SphereGrid, reflected_grid, sphere_grid, trigonometric
 
 path_weight = gaunt_coefficient
 
@@ -58,14 +58,17 @@ class GauntGrid(Bilinear):
         grid = sphere_grid(degree)
         if transform == "auto":
             transform = "separable" if degree >= _SEPARABLE_FROM else "dense"
+        orbits = None
         if transform == "dense":
             values1, values2, values_out = (grid.harmonics(l) for l in signals.degrees)
             factors = signals.factors(values1, values2, values_out * grid.weights[:, None])
+            orbits = self._orbits(signals, degree)
         else:  # the factors only place components among the coefficients of the signals
             factors = (signals.placement1, signals.placement2, signals.placement_out)
         super().__init__(
             problem,
             factors,
+            orbits,
             irreps_out=signals.irreps_out,
             weights_per_block=True,
             layout=layout,
@@ -76,6 +79,14 @@ class GauntGrid(Bilinear):
         self.num_points = signals.num * len(grid.weights)
         if transform == "separable":
             self.sphere1, self.sphere2, self.sphere_out = (SeparableTransform(l, grid) for l in signals.degrees)
+
+    @staticmethod
+    def _orbits(signals: SphereSignals, degree: int) -> OrbitFactors:
+        grid, places = reflected_grid(degree)
+        places = places.flatten()
+        values1, values2, values_out = (grid.harmonics(l)[places] for l in signals.degrees)
+        factors = signals.factors(values1, values2, values_out * grid.weights[places, None])
+        return OrbitFactors(factors, num_terms=1, orbit_size=8 * signals.num, num_planes=len(grid.heights) // 2)
 
     def to_points1(self, x: Tensor) -> Tensor:
         """Values of f."""

@@ -170,6 +170,10 @@ class TensorProduct(ConstantsModule):
         self._check(x, y, weights, batch=num_edges, of="edges")
         return self._convolve(x, y, weights, graph)
 
+    def _prepared(self, graph: ConvolutionGraph) -> ConvolutionGraph:
+        """The graph with the fields that kernels want, if it comes from elsewhere."""
+        return sorted_by_sender(graph) if graph.receiver_starts is None else graph
+
     takes_radial_weights = False  # whether kernels form them
 
     def _convolve_radial(self, x: Tensor, y: Tensor, weights: RadialWeights, graph: ConvolutionGraph) -> Tensor:

@@ -1,15 +1,20 @@
 """Many-body powers: a function on the sphere to the power ν, in one go instead of ν - 1 products."""
 
 import math
+from typing import Any
 
 import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
+from sciml.kernels.available import check_device, check_kernels
+from sciml.kernels.bilinear_source import MOST_OPERATIONS, Form, Side, register_form
+from sciml.kernels.orbits import orbit_factor
 from sciml.nn.constants import ConstantsModule
-from sciml.tensor_products.channels import ChannelArrays
+from sciml.tensor_products.channels import ChannelArrays, join_blocks, split_blocks
 from sciml.tensor_products.gaunt import at_points, num_sectors, placement
-from sciml.tensor_products.sphere import sphere_grid
+from sciml.tensor_products.interface import IMPLEMENTATIONS
+from sciml.tensor_products.sphere import reflected_grid, sphere_grid
 from sciml.tensor_products.torus import TorusTransform
 
 TRANSFORMS = ("grid", "fourier")
@@ -31,6 +36,7 @@ class ManyBodyPower(ConstantsModule):
         exponent: ν, at least 1.
         transform: "grid" or "fourier".
         layout: of x and z, see `TensorProduct`.
+        implementation: "torch", "triton" or "auto", see `TensorProduct`. There are kernels for "grid".
 
     Attributes:
         irreps_out: irreps of z, sorted, each once.
@@ -58,8 +64,11 @@ class ManyBodyPower(ConstantsModule):
         exponent: int,
         transform: str = "grid",
         layout: str = "mul_ir",
+        implementation: str = "auto",
     ) -> None:
         super().__init__()
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"got the implementation {implementation!r}; available: {', '.join(IMPLEMENTATIONS)}")
         self.irreps_in = Irreps(irreps_in)
         if transform not in TRANSFORMS:
             raise ValueError(f"got the transform {transform!r}; available: {', '.join(TRANSFORMS)}")
@@ -90,13 +99,27 @@ class ManyBodyPower(ConstantsModule):
         inward = placement(self.irreps_in, num) / math.sqrt(dim_in / (4 * math.pi))
         scale = math.sqrt(dim_out / (4 * math.pi * moment)) / num
         outward = placement(self.irreps_out, num, {ir: scale for _, ir in self.irreps_out})
+        lacking, form = "", None
         if transform == "grid":
+            form = self._form(inward, outward, layout)
             grid = sphere_grid(exponent * lin + lout)
             inward = at_points(inward, grid.harmonics(lin), num)
             outward = at_points(outward, grid.harmonics(lout) * grid.weights[:, None], num)
+            if form.num_operations > MOST_OPERATIONS:
+                lacking = (
+                    f"they take up to {MOST_OPERATIONS} operations a channel, and this needs {form.num_operations}"
+                )
         else:
+            lacking = "they are for the transform 'grid'"
             size = (2 * exponent * lin + 1, exponent * lin + lout + 1)
             self.torus_in, self.torus_out = TorusTransform(lin, size), TorusTransform(lout, size)
+        if implementation == "triton":
+            if lacking:
+                raise ValueError(f"{type(self).__name__} has no kernels for this problem: {lacking}")
+            check_kernels()
+        self.requested = "torch" if lacking else implementation
+        if self.requested != "torch" and form is not None:
+            self._kernel_form, self._form_name = form, register_form(form)
         self.register_constant("to_points", inward)
         self.register_constant("from_points", outward.T)
         self.register_buffer(
@@ -105,6 +128,41 @@ class ManyBodyPower(ConstantsModule):
             persistent=False,
         )
 
+    def _form(self, inward: Tensor, outward: Tensor, layout: str) -> Form:
+        lin, lout = self.irreps_in.lmax, self.irreps_out.lmax
+        grid, places = reflected_grid(self.exponent * lin + lout)
+        places = places.flatten()
+        values_out = (grid.harmonics(lout) * grid.weights[:, None])[places]
+        sizes = {"num_terms": 1, "orbit_size": 8 * self.num_signals, "num_planes": len(grid.heights) // 2}
+        sides = tuple(
+            Side(
+                arrays.sizes,
+                False,
+                orbit_factor(at_points(matrix, values, self.num_signals).numpy(), **sizes),
+            )
+            for arrays, matrix, values in (
+                (self.arrays_in, inward, grid.harmonics(lin)[places]),
+                (self.arrays_out, outward, values_out),
+            )
+        )
+        return Form(sides, sizes["orbit_size"], layout, self.num_channels, ())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.requested != "torch":  # perhaps in another process
+            register_form(self._kernel_form)
+
+    @property
+    def implementation(self) -> str:
+        """What runs where the module is now: "torch" or "triton"."""
+        return "triton" if self._on_kernels(self.to_points) else "torch"
+
+    def _on_kernels(self, x: Tensor) -> bool:
+        if self.requested == "triton":
+            check_device(x.device)
+            return True
+        return self.requested == "auto" and x.is_cuda
+
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return z, (batch, irreps_out.dim).
 
@@ -112,6 +170,10 @@ class ManyBodyPower(ConstantsModule):
             x: (batch, irreps_in.dim).
             weights: (batch, weight_numel) or (weight_numel,), by block and channel; None for ones.
         """
+        if self._on_kernels(x):
+            from sciml.kernels.point_power import point_power
+
+            return point_power(x if weights is None else self._weighted(x, weights), self.exponent, self._form_name)
         array = self.arrays_in.pack(x)  # (batch, channels, components)
         if weights is not None:
             by_block = weights.unflatten(-1, (-1, self.num_channels)).transpose(-1, -2)
@@ -125,6 +187,12 @@ class ManyBodyPower(ConstantsModule):
         if self.transform == "fourier":
             power = self.torus_out.from_torus(power).flatten(-2)
         return self.arrays_out.unpack(power @ self.from_points)
+
+    def _weighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        by_block = weights.unflatten(-1, (-1, self.num_channels))  # (..., blocks, channels)
+        blocks = split_blocks(x, self.arrays_in.sizes, self.arrays_in.layout)
+        weighted = [block * by_block[..., b, :, None] for b, block in enumerate(blocks)]
+        return join_blocks(weighted, self.arrays_in.layout)
 
 
 def powers_reach(irreps: Irreps, exponent: int) -> set[Irrep]:

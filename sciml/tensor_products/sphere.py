@@ -90,6 +90,35 @@ def sphere_grid(degree: int, *, antipodal: bool = False) -> SphereGrid:
     return SphereGrid(torch.from_numpy(heights), torch.from_numpy(polar_weights), azimuths)
 
 
+def reflected_grid(degree: int) -> tuple[SphereGrid, Tensor]:
+    """A grid that integrates polynomials up to `degree` and is its own image under x → -x, under y → -y and z → -z.
+
+    No point lies on a mirror: heights are even in number, azimuths a multiple of four, shifted by half a step. It has
+    more points than `sphere_grid` (392 instead of 325 of degree 24), of which one in eight stands for all.
+
+    Args:
+        degree: as in `sphere_grid`.
+
+    Returns:
+        The grid, and the places of its points, (8, orbits): element g of the group reflects the height if bit 0 is set,
+        sin α if bit 1 is, and cos α if bit 2 is.
+    """
+    num_heights, num_azimuths = degree // 2 + 1, degree + 1
+    num_heights += num_heights % 2
+    num_azimuths += -num_azimuths % 4
+    heights, polar_weights = np.polynomial.legendre.leggauss(num_heights)
+    azimuths = 2 * math.pi * (torch.arange(num_azimuths, dtype=torch.float64) + 0.5) / num_azimuths
+    grid = SphereGrid(torch.from_numpy(heights), torch.from_numpy(polar_weights), azimuths)
+    h, j = torch.arange(num_heights // 2), torch.arange(num_azimuths // 4)
+    places = []
+    for g in range(8):
+        height = num_heights - 1 - h if g & 1 else h
+        azimuth = -1 - j if g & 2 else j  # α → -α
+        azimuth = num_azimuths // 2 - 1 - azimuth if g & 4 else azimuth  # α → π - α
+        places.append((height[:, None] * num_azimuths + azimuth % num_azimuths).flatten())
+    return grid, torch.stack(places)
+
+
 def normalised_legendre(lmax: int, one: Tensor, times_cos: Operator, times_sin: Operator) -> Tensor:
     """Associated Legendre functions P̄_l^m(cos β), normalised over the sphere, without the Condon-Shortley sign.
 

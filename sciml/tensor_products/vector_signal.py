@@ -1,11 +1,12 @@
 """The product of vector signals on the sphere: exactly the paths that the Gaunt product loses."""
 
 import torch
+from torch import Tensor
 
-from sciml.tensor_products.bilinear import Bilinear
-from sciml.tensor_products.gaunt import sphere_signals, vector_signal_coefficient
+from sciml.tensor_products.bilinear import Bilinear, OrbitFactors
+from sciml.tensor_products.gaunt import SphereSignals, sphere_signals, vector_signal_coefficient
 from sciml.tensor_products.problem import TensorProductProblem
-from sciml.tensor_products.sphere import sphere_grid
+from sciml.tensor_products.sphere import SphereGrid, reflected_grid, sphere_grid
 
 path_weight = vector_signal_coefficient
 
@@ -30,23 +31,33 @@ class VectorSignal(Bilinear):
 
     def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", implementation: str = "auto") -> None:
         signals = sphere_signals(problem, vector_signal_coefficient, odd=True)
-        l1, l2, l3 = signals.degrees
-        grid = sphere_grid(l1 + l2 + l3 - 1)
-        polar1, azimuth1 = grid.gradients(l1)
-        polar2, azimuth2 = grid.gradients(l2)
-        values_out = grid.harmonics(l3) * grid.weights[:, None]
-        first = signals.factors(polar1, azimuth2, values_out)
-        second = signals.factors(azimuth1, -polar2, values_out)
-        factors = (
-            torch.cat([first[0], second[0]], dim=1),
-            torch.cat([first[1], second[1]], dim=1),
-            torch.cat([first[2], second[2]], dim=0),
-        )
+        degree = sum(signals.degrees) - 1
+        grid, places = reflected_grid(degree)
         super().__init__(
             problem,
-            factors,
+            _factors(signals, sphere_grid(degree), slice(None)),
+            OrbitFactors(
+                _factors(signals, grid, places.flatten()),
+                num_terms=2,
+                orbit_size=8 * signals.num,
+                num_planes=len(grid.heights) // 2,
+            ),
             irreps_out=signals.irreps_out,
             weights_per_block=True,
             layout=layout,
             implementation=implementation,
         )
+
+
+def _factors(signals: SphereSignals, grid: SphereGrid, places: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    l1, l2, l3 = signals.degrees
+    polar1, azimuth1 = (values[places] for values in grid.gradients(l1))
+    polar2, azimuth2 = (values[places] for values in grid.gradients(l2))
+    values_out = (grid.harmonics(l3) * grid.weights[:, None])[places]
+    first = signals.factors(polar1, azimuth2, values_out)
+    second = signals.factors(azimuth1, -polar2, values_out)
+    return (
+        torch.cat([first[0], second[0]], dim=1),
+        torch.cat([first[1], second[1]], dim=1),
+        torch.cat([first[2], second[2]], dim=0),
+    )
