@@ -265,6 +265,4 @@ def composed_double_backward(
     return totals
 
 
-register_autograd(
-    "sciml::channelwise_double_backward", _double_backward_gradients, setup_context=_save_double_backward
-)
+register_autograd("sciml::channelwise_double_backward", _double_backward_gradients, setup_context=_save_double_backward)

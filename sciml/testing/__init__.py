@@ -2,8 +2,11 @@
 
 print(check_potential(potential))          # the measured errors; AssertionError if a law is broken
 print(check_tensor_product(product))
+print(check_backend(problem))              # Triton kernels against torch in float64
 """
 
+from sciml.testing.kernels import KERNEL_TOLERANCES as KERNEL_TOLERANCES
+from sciml.testing.kernels import check_backend as check_backend
 from sciml.testing.potentials import TOLERANCES as TOLERANCES
 from sciml.testing.potentials import check_potential as check_potential
 from sciml.testing.potentials import measure_potential as measure_potential

@@ -1,0 +1,285 @@
+"""Kernels of the channelwise convolution: interpreted on a CPU, for real where there is a GPU."""
+
+import itertools
+
+import pytest
+import torch
+
+from sciml.kernels import available
+from sciml.kernels.channelwise_couplings import couplings, problem_key
+from sciml.tensor_products import RadialWeights, TensorProductProblem, tensor_product
+from sciml.testing import check_backend
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CPU_ONLY = pytest.mark.skipif(DEVICE.type == "cuda", reason="about machines without a GPU")
+GPU_ONLY = pytest.mark.skipif(DEVICE.type == "cpu", reason="compiles kernels")
+
+PROBLEM = TensorProductProblem("3x0e+3x1o", "0e+1o", "0e+1o+1e")
+
+
+def products(problem=PROBLEM, layout="ir_mul", dtype=torch.float64):
+    pair = (tensor_product(problem, implementation=name, layout=layout) for name in ("torch", "triton"))
+    return tuple(product.to(DEVICE, dtype) for product in pair)
+
+
+def normal(*shape, dtype=torch.float64):
+    return torch.randn(*shape, dtype=torch.float64).to(DEVICE, dtype)
+
+
+def edges(receivers, num_nodes):
+    receivers = torch.tensor(receivers, dtype=torch.long)
+    return torch.randint(num_nodes, receivers.shape).to(DEVICE), receivers.to(DEVICE)
+
+
+def relative(got, wanted):
+    return float((got.detach().double() - wanted.detach()).norm() / wanted.detach().norm().clamp_min(1e-300))
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Memory that a kernel has to write is full of NaN."""
+    new_empty = torch.Tensor.new_empty
+
+    def poisoned_empty(tensor, *args, **kwargs):
+        empty = new_empty(tensor, *args, **kwargs)
+        return empty.fill_(torch.nan) if empty.is_floating_point() else empty
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned_empty)
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ("2x0e+2x1o+2x2e", "0e+1o+2e", "0e+1o+1e+2e"),
+        ("40x0e+40x1e", "1o", "1o+2o"),  # more channels than a block, and channels that do not fill one
+        ("1x3o", "3o", "6e"),
+    ],
+)
+def test_contract_in_float64(problem, poisoned):
+    report = check_backend(TensorProductProblem(*problem), dtype=torch.float64, num_edges=9, num_nodes=5)
+    assert report.errors["second_gradient"] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_contract_in_lower_precision(dtype):
+    report = check_backend(PROBLEM, dtype=dtype, num_edges=9, num_nodes=5)
+    assert report.errors["forward"] > 1e-9
+
+
+def test_contract_sees_a_wrong_coefficient(monkeypatch):
+    from sciml.kernels import channelwise
+
+    right = couplings(problem_key(PROBLEM))
+    path = right.paths[0]
+    i, j, k, value = path.entries[0]
+    wrong = path._replace(entries=((i, j, k, value * 1.001), *path.entries[1:]))
+    monkeypatch.setattr(channelwise, "couplings", lambda _: right._replace(paths=(wrong, *right.paths[1:])))
+    channelwise.kernel_of.cache_clear()
+    try:
+        with pytest.raises(AssertionError, match="the kernels of clebsch_gordan break forward, gradient"):
+            check_backend(PROBLEM, num_edges=6, num_nodes=4)
+    finally:
+        channelwise.kernel_of.cache_clear()
+
+
+# --- derivatives ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dense", "radial", "ones", "shared", "product"])
+@pytest.mark.parametrize("layout", ["ir_mul", "mul_ir"])
+def test_three_orders_of_derivative_are_those_of_torch(kind, layout, poisoned):
+    exact, kernels = products(layout=layout)
+    num_nodes, receivers = 4, [0, 0, 1, 1, 1, 3]
+    senders, receivers = edges(receivers, num_nodes)
+    num_edges, num_weights = len(senders), exact.weight_numel
+    x, y = normal(num_edges if kind == "product" else num_nodes, exact.dim1), normal(num_edges, exact.dim2)
+    inputs = [x, y]
+    inputs += {
+        "dense": lambda: [normal(num_edges, num_weights)],
+        "product": lambda: [normal(num_edges, num_weights)],
+        "shared": lambda: [normal(num_weights)],
+        "radial": lambda: [normal(num_edges, 2), normal(2, num_weights)],
+        "ones": list,
+    }[kind]()
+    found = []
+    for product in (exact, kernels):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        x, y, *weights = leaves
+        if kind == "product":
+            z = product(x, y, *weights)
+        else:
+            w = RadialWeights(*weights) if kind == "radial" else weights[0] if weights else None
+            z = product.convolve(x, y, w, product.prepare(senders, receivers, num_nodes))
+        values, energy = [z], z.sin().sum()
+        for _ in range(3 if layout == "ir_mul" else 2):
+            gradients = torch.autograd.grad(energy, leaves, create_graph=True)
+            values += gradients
+            energy = sum(gradient.square().sum() / 2 + gradient.sin().sum() for gradient in gradients)
+        found.append(values)
+    for wanted, got in zip(*found, strict=True):
+        assert relative(got, wanted) < 1e-12
+
+
+@pytest.mark.parametrize("wanted", [subset for n in (1, 2) for subset in itertools.combinations("xyw", n)])
+def test_only_what_is_wanted_is_differentiated(wanted):
+    exact, kernels = products()
+    senders, receivers = edges([0, 1, 1], 3)
+    given = {"x": normal(3, exact.dim1), "y": normal(3, exact.dim2), "w": normal(3, exact.weight_numel)}
+    found = []
+    for product in (exact, kernels):
+        inputs = {name: tensor.clone().requires_grad_(name in wanted) for name, tensor in given.items()}
+        leaves = [inputs[name] for name in wanted]
+        z = product.convolve(*inputs.values(), product.prepare(senders, receivers, 3))
+        first = torch.autograd.grad(z.square().sum(), leaves, create_graph=True)
+        found.append([*first, *torch.autograd.grad(first[0].square().sum(), leaves)])
+    for got, correct in zip(found[1], found[0], strict=True):
+        assert relative(got, correct) < 1e-12
+
+
+# --- graphs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("receivers", "num_nodes"), [([], 0), ([], 3), ([2], 4), ([0] * 500 + [2], 3), ([1, 1, 1], 2)])
+def test_receivers_with_none_one_and_many_neighbours(receivers, num_nodes, poisoned):
+    problem = TensorProductProblem("1x0e", "0e+1o", "0e+1o")
+    exact, kernels = products(problem)
+    senders, receivers = (
+        edges(receivers, num_nodes) if num_nodes else (torch.zeros(0, dtype=torch.long).to(DEVICE),) * 2
+    )
+    x, y = normal(num_nodes, 1), normal(len(senders), 4)
+    w = normal(len(senders), exact.weight_numel)
+    wanted, got = (
+        product.convolve(x, y, w, product.prepare(senders, receivers, num_nodes)) for product in (exact, kernels)
+    )
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_inputs_need_not_be_contiguous():
+    exact, kernels = products()
+    senders, receivers = edges([0, 0, 2], 3)
+    x, y = normal(exact.dim1, 3).T, normal(3, 2 * exact.dim2)[:, ::2]
+    w = normal(exact.weight_numel, 3).T
+    wanted, got = (product.convolve(x, y, w, product.prepare(senders, receivers, 3)) for product in (exact, kernels))
+    torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("senders", "receivers"), [([0, 1], [1, 0]), ([0, 3], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 3])]
+)
+def test_edges_that_kernels_cannot_take(senders, receivers):
+    _, kernels = products()
+    with pytest.raises(ValueError, match=r"receivers do not ascend.*sort the edges once"):
+        kernels.prepare(torch.tensor(senders).to(DEVICE), torch.tensor(receivers).to(DEVICE), 3)
+
+
+def test_graphs_of_another_product_are_prepared_on_the_way():
+    exact, kernels = products()
+    senders, receivers = edges([0, 2], 3)
+    x, y = normal(3, exact.dim1), normal(2, exact.dim2)
+    graph = exact.prepare(senders, receivers, 3)
+    torch.testing.assert_close(kernels.convolve(x, y, None, graph), exact.convolve(x, y, None, graph))
+
+
+# --- the interface ----------------------------------------------------------------------------------------------------
+
+
+def test_both_implementations_have_the_same_state():
+    exact, kernels = products()
+    assert exact.implementation == "torch"
+    assert kernels.implementation == "triton"
+    assert exact.state_dict() == kernels.state_dict() == {}
+    assert exact.weight_numel == kernels.weight_numel
+
+
+@CPU_ONLY
+def test_auto_takes_torch_on_a_cpu():
+    assert tensor_product(PROBLEM).implementation == "torch"
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (TensorProductProblem("2x0e", "2x0e", mode="uuu"), "its mode is uuu"),
+        (TensorProductProblem("2x0e+3x1o", "0e"), "multiplicities of x, 2x0e[+]3x1o, are not equal"),
+        (TensorProductProblem("2x0e", "2x0e"), "y, 2x0e, has more than one channel"),
+    ],
+)
+def test_problems_without_kernels_say_why(problem, reason):
+    with pytest.raises(ValueError, match=f"has no kernels for this problem: .*{reason}"):
+        tensor_product(problem, implementation="triton")
+    assert tensor_product(problem).requested == "torch"
+
+
+@CPU_ONLY
+def test_kernels_without_a_gpu_are_refused_by_name(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(ValueError, match="needs a CUDA device, and torch finds none; use 'torch' or 'auto'"):
+        tensor_product(PROBLEM, implementation="triton")
+    monkeypatch.setattr(available, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="needs the package triton, which is not installed"):
+        tensor_product(PROBLEM, implementation="triton")
+
+
+def test_bad_radial_weights():
+    _, kernels = products()
+    senders, receivers = edges([0, 1], 3)
+    graph = kernels.prepare(senders, receivers, 3)
+    x, y = normal(3, kernels.dim1), normal(2, kernels.dim2)
+    with pytest.raises(ValueError, match=r"radial weights of shapes \(2, 4\) and \(3, 1\)"):
+        kernels.convolve(x, y, RadialWeights(normal(2, 4), normal(3, 1)), graph)
+    with pytest.raises(ValueError, match="radial basis of torch.float32"):
+        basis = normal(2, 4, dtype=torch.float32)
+        kernels.convolve(x, y, RadialWeights(basis, normal(4, kernels.weight_numel)), graph)
+
+
+# --- compiled ---------------------------------------------------------------------------------------------------------
+
+
+@GPU_ONLY
+@pytest.mark.cuda
+def test_torch_compile_sees_through_the_operators():
+    _, kernels = products(dtype=torch.float32)
+    senders, receivers = edges([0, 0, 1, 2], 3)
+    x, y = normal(3, kernels.dim1, dtype=torch.float32), normal(4, kernels.dim2, dtype=torch.float32)
+    w = normal(4, kernels.weight_numel, dtype=torch.float32)
+    graph = kernels.prepare(senders, receivers, 3)
+
+    def energy(x, y, w):
+        return kernels.convolve(x, y, w, graph).square().sum()
+
+    leaves = [tensor.requires_grad_() for tensor in (x, y, w)]
+    wanted = torch.autograd.grad(energy(*leaves), leaves)
+    got = torch.autograd.grad(torch.compile(energy, fullgraph=True)(*leaves), leaves)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@GPU_ONLY
+@pytest.mark.cuda
+def test_other_sizes_of_graphs_compile_nothing():
+    from sciml.kernels.channelwise import kernel_of
+
+    _, kernels = products(dtype=torch.float32)
+    compiled = []
+    for num_nodes, num_edges in ((16, 64), (1, 1), (17, 33), (32, 128)):
+        senders, receivers = (torch.randint(num_nodes, (num_edges,), device=DEVICE).sort().values for _ in range(2))
+        x, y = (normal(n, d, dtype=torch.float32) for n, d in ((num_nodes, kernels.dim1), (num_edges, kernels.dim2)))
+        w = [normal(num_edges, 3, dtype=torch.float32), normal(3, kernels.weight_numel, dtype=torch.float32)]
+        leaves = [tensor.requires_grad_() for tensor in (x, y, *w)]
+        z = kernels.convolve(x, y, RadialWeights(*w), kernels.prepare(senders, receivers, num_nodes))
+        torch.autograd.grad(z.sum(), leaves)
+        compiled.append(sum(len(cache[0]) for k in all_kernels(kernel_of) for cache in k.device_caches.values()))
+    assert len(set(compiled)) == 1
+
+
+def all_kernels(cached):
+    import gc
+
+    import triton
+
+    return [
+        k for k in gc.get_objects() if isinstance(k, triton.runtime.JITFunction) and k.__module__.startswith("sciml_")
+    ]
