@@ -14,15 +14,17 @@ from rich.table import Table
 
 from sciml.benchmark import Result, write_report
 from sciml.cli.figures import new_figure, save_figure
+from sciml.kernels.available import interpreted
 from sciml.messages import did_you_mean
 from sciml.tensor_products.backends import BACKENDS
 from sciml.tensor_products.benchmark import Case, run_benchmark
 from sciml.tensor_products.benchmark_settings import SETTINGS
+from sciml.tensor_products.kernel_benchmark import LAYERS, OURS, KernelCase, run_kernel_benchmark
 from sciml.tensor_products.peers import installed_peers
 
 FIRST_WORD = "what"  # the field that a first word without dashes fills
 
-BENCHMARKS = ("tensor-products",)
+BENCHMARKS = ("tensor-products", "kernels")
 
 _COLUMNS = {"forward": "fwd", "backward": "fwd\n+bwd", "double_backward": "double\nbwd"}
 
@@ -32,7 +34,8 @@ class Config:
     """What to time; `sciml bench tensor-products` is `sciml bench --what tensor-products`.
 
     Attributes:
-        what: tensor-products.
+        what: tensor-products, or kernels (channelwise convolutions of layers, by Triton, torch and peers).
+        layers: of kernels: mace-medium, mace-large or nequip-l2.
         settings: siso (l ⊗ l → l), simo (→ 0…2l), mimo (0…l ⊗ 0…l → 0…2l), mimo_truncated (→ 0…l), uuu (→ 0…l, only
             paths of even l1+l2+l3, summed as in Gaunt products) or uvu (as in a convolution).
         degrees: l of each setting.
@@ -48,11 +51,12 @@ class Config:
         compile: also time the forward pass under torch.compile.
         budget: seconds to spend on each time.
         threads: of torch on a CPU; by default as many as torch takes.
-        output: JSON file; the plot stands beside it with the ending .png.
+        output: JSON file, by default bench-WHAT.json; the plot of tensor products stands beside it, ending in .png.
         quick: tiny sizes, to see that all runs.
     """
 
     what: str = "tensor-products"
+    layers: list[str] = field(default_factory=lambda: list(LAYERS))
     settings: list[str] = field(default_factory=lambda: ["siso", "simo", "mimo", "uuu"])
     degrees: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
     channels: int = 64
@@ -66,7 +70,7 @@ class Config:
     compile: bool = False
     budget: float = 0.5
     threads: int | None = None
-    output: str = "bench-tensor-products.json"
+    output: str | None = None
     quick: bool = False
 
 
@@ -94,16 +98,19 @@ def run(config: Config) -> None:
     if config.quick:
         # One thread: where cores are shared, threads that wait for each other take far longer than such work.
         config.degrees, config.channels, config.batch, config.budget, config.threads = config.degrees[:2], 2, 8, 0.0, 1
+    output = Path(config.output or f"bench-{config.what}.json")
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # a file has no width that the table has to fit
+    if config.what == "kernels":
+        _run_kernels(config, console, output)
+        return
     names = [*BACKENDS, *installed_peers()] if config.backends is None else config.backends
     cases = [
         Case(setting, degree, config.channels, config.batch, config.dtype, config.device, config.weights, config.layout)
         for setting in config.settings
         for degree in config.degrees
     ]
-    output = Path(config.output)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with _threads(config.threads), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("measuring", total=len(cases) * len(names) * (2 if config.compile else 1))
@@ -131,6 +138,64 @@ def run(config: Config) -> None:
     picture = output.with_suffix(".png")
     save_figure(plot(results, config), picture)
     console.print(f"written: {output}, {picture}", highlight=False, soft_wrap=True)
+
+
+def _run_kernels(config: Config, console: Console, output: Path) -> None:
+    scale, channels = (2e-4, 2) if config.quick else (1.0, None)
+    cases = [KernelCase(layer, config.dtype, config.device, scale, channels) for layer in config.layers]
+    names = config.backends
+    if names is None:
+        kernels = torch.device(config.device).type == "cuda" or interpreted()
+        names = [name for name in OURS if kernels or not name.startswith("triton")] + installed_peers()
+    with _threads(config.threads), Progress(console=console, transient=True) as progress:
+        task = progress.add_task("measuring", total=len(cases) * len(names))
+        results = run_kernel_benchmark(
+            cases,
+            names=names,
+            passes=config.passes,
+            budget=config.budget,
+            on_result=lambda result: progress.update(
+                task, advance=1, description=f"{result.case['layer']} {result.contender}"
+            ),
+        )
+    write_report(output, results, asdict(config))
+    console.print(kernel_table(results, config))
+    for result in results:
+        if result.failure is not None:
+            console.print(f"  {result.case['layer']} {result.contender} {result.failure}", style="dim", markup=False)
+    console.print(f"written: {output}", highlight=False, soft_wrap=True)
+
+
+def kernel_table(results: Sequence[Result], config: Config) -> Table:
+    """Times and floors in ms, peak memory, errors and first calls of the convolutions."""
+    passes = [name for name in _COLUMNS if name in config.passes]
+    shown = Table(
+        title=f"channelwise convolutions, {config.dtype}, {config.device}",
+        caption="Times in ms, over floors (bytes over bandwidth or FLOPs over peak). error: largest, relative to "
+        "float64.\nradial: weights formed from 8 radial functions. first: seconds of the first call of all passes.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("layer", "product"):
+        shown.add_column(name, no_wrap=True)
+    for name in [*(_COLUMNS[name] for name in passes), "floors", "peak\nMB", "error", "first\ns"]:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        if result.failure is not None:
+            shown.add_row(result.case["layer"], f"[dim]{result.contender}[/dim]", "[dim]failed[/dim]")
+            continue
+        peaks = [peak for peak in result.peak_bytes.values() if peak is not None]
+        errors = [value or 0.0 for name, value in result.figures.items() if name.endswith("_error")]
+        shown.add_row(
+            result.case["layer"],
+            result.contender,
+            *(_number(result.seconds[name], 1e3) for name in passes),
+            "/".join(_number(result.floor_seconds[name], 1e3) for name in passes),
+            _number(max(peaks, default=None), 1e-6),
+            f"{max(errors):.0e}",
+            _number(result.figures["cold_start"]),
+        )
+    return shown
 
 
 def table(results: Sequence[Result], config: Config) -> Table:
