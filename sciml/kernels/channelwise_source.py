@@ -52,6 +52,7 @@ class Tuning(NamedTuple):
         groups: parts of the paths, each in programs of its own.
         unroll: edges at a time.
         hold: whether g stays in registers, or is read again for each edge.
+        stages: of Triton's software pipeline over edges; 1 for none.
     """
 
     block: int
@@ -59,6 +60,7 @@ class Tuning(NamedTuple):
     groups: int = 1
     unroll: int = 1
     hold: bool = False
+    stages: int = 1
 
 
 def node_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
@@ -117,11 +119,7 @@ class _Source:
 
     def load(self, pointer: str, *, channels: bool = True, valid: str = "") -> str:
         """A load in the dtype of sums; of all channels of the block or one number."""
-        if channels and valid:
-            valid = valid.replace("valid", "there")
-        elif channels and self.masked:
-            valid = "inside"
-        conditions = [valid] if valid else []
+        conditions = [valid] if valid else ["inside"] if channels and self.masked else []
         mask = f", mask={' & '.join(conditions)}, other=0.0" if conditions else ""
         return f"tl.load({pointer}{mask}).to(SUM)"
 
@@ -154,7 +152,8 @@ class _Source:
                 for k in rows:
                     self.put(f"z{k} = tl.zeros([BLOCK], dtype=SUM)")
             unroll = self.tuning.unroll
-            self.put(f"for edge in range(first, last{f', {unroll}' if unroll > 1 else ''}):")
+            stages = f", num_stages={self.tuning.stages}" if self.tuning.stages > 1 else ""
+            self.put(f"for edge in tl.range(first, last, {unroll}{stages}):")
             self.depth += 1
             self._edges(group)
             self.depth -= 1
@@ -259,13 +258,13 @@ class _Source:
         edge, valid = "edge", ""
         if n:
             edge, valid = f"edge{s}", f"valid{s}"
-            self.put(f"{edge} = edge + {n}")
-            self.put(f"{valid} = {edge} < last")
+            # Beyond the last edge, that one again, with harmonics of zero.
+            self.put(f"{valid} = edge + {n} < last")
+            self.put(f"{edge} = tl.minimum(edge + {n}, last - 1)")
             # The same for all channels, written so that it is a block of booleans for Triton's interpreter as well.
             inside = "inside & " if self.masked else ""
-            self.put(f"there{s} = {inside}(channel * 0 + {edge} < last)")
-        mask = f", mask={valid}, other=0" if valid else ""
-        self.put(f"sender{s} = tl.load(senders + {edge}{mask})")
+            self.put(f"there{s} = {inside}(channel * 0 + edge + {n} < last)")
+        self.put(f"sender{s} = tl.load(senders + {edge})")
         used1 = sorted({i for path in group for i in path.rows1})
         used2 = sorted({j for path in group for j, _ in _by(path, 1)})
         tangents = set(what.tangents)
@@ -290,7 +289,7 @@ class _Source:
                 if wanted:
                     for q in range(what.num_basis):
                         self.put(
-                            f"{name}{q}{s} = {self.load(f'{name}_ptr + {edge} * {what.num_basis} + {q}', channels=False, valid=valid)}"
+                            f"{name}{q}{s} = {self.load(f'{name}_ptr + {edge} * {what.num_basis} + {q}', channels=False)}"
                         )
         if "w" in what.wants:
             self.put(f"dw_row{s} = dw_ptr + {edge} * {stride} + channel")
@@ -313,10 +312,10 @@ class _Source:
         scale = "" if self.scales[p] == 1.0 else f"{self.scales[p]!r} * "
         if what.weights == "dense":
             for n in edges:
-                s, valid = _suffix(n), f"valid{_suffix(n)}" if n else ""
-                self.put(f"w{s} = {scale}{self.load(f'w_row{s} + {p * channels}', valid=valid)}")
+                s = _suffix(n)
+                self.put(f"w{s} = {scale}{self.load(f'w_row{s} + {p * channels}')}")
                 if "w" in what.tangents:
-                    self.put(f"tw{s} = {scale}{self.load(f'tw_row{s} + {p * channels}', valid=valid)}")
+                    self.put(f"tw{s} = {scale}{self.load(f'tw_row{s} + {p * channels}')}")
             return
         stride = len(self.c.paths) * channels
         for q in range(what.num_basis):
@@ -344,9 +343,11 @@ class _Source:
         m = self._numbers(path, "y", s)
         tm = self._numbers(path, "ty", s) if "y" in tangents else None
         rows1 = [i for i, _ in _by(path, 0)]
+        weigh_last = wants == {"g"} and not tangents and has_w and len(path.rows_out) < len(rows1)
+
         # v and u, products of weights and features
         if wants & {"g", "y"}:
-            if not tangents or (tm is not None and "g" in wants):
+            if (not tangents and not weigh_last) or (tm is not None and "g" in wants):
                 for i in rows1:
                     self.put(f"v{i} = {f'w{s} * ' if has_w else ''}x{i}{s}")
             if tangents & {"x", "w", "b", "m"}:
@@ -356,7 +357,11 @@ class _Source:
                     self.add(f"u{i}", terms, fresh=True)
         first = "v" if not tangents else "u" if tangents & {"x", "w", "b", "m"} else None  # multiplies m and B
 
-        if "g" in wants:
+        if "g" in wants and weigh_last:
+            for k in path.rows_out:
+                self.add("part", [(sign, f"{name} * x{i}{s}") for i, (sign, name) in _column(m, k)], fresh=True)
+                self.add(f"z{k}", [(1, f"w{s} * part")])
+        elif "g" in wants:
             for k in path.rows_out:
                 terms = [(sign, f"{name} * {first}{i}") for i, (sign, name) in _column(m, k)] if first else []
                 terms += [(sign, f"{name} * v{i}") for i, (sign, name) in _column(tm, k)] if tm is not None else []
