@@ -7,6 +7,6 @@ from torch.library import wrap_triton
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Run `kernel[grid](*arguments, **options)`, traceable where it is compiled; Triton's interpreter has no tracing."""
+    """Run `kernel[grid](*arguments, **options)`, traceable unless Triton's interpreter runs it."""
     wrapped = wrap_triton(kernel) if isinstance(kernel, triton.runtime.JITFunction) else kernel
     wrapped[grid](*arguments, **options)

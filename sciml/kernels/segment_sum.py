@@ -1,5 +1,7 @@
 """Sums of rows that lie anywhere, by segments of an index: z_n = Σ_{e in segment n} messages[order[e]]."""
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -11,16 +13,16 @@ BLOCK = 256
 
 
 @triton.jit
-def segment_sum_kernel(  # noqa: D417
-    messages,
-    order,
-    starts,
-    z,
+def segment_sum_kernel(
+    messages: Any,
+    order: Any,
+    starts: Any,
+    z: Any,
     ROW: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK: tl.constexpr,
-    AT_ONCE: tl.constexpr,  # noqa: ANN001
-):
+    AT_ONCE: tl.constexpr,
+) -> None:
     """One program per segment and block of columns, which reads a few rows at a time; always added in the same order.
 
     Bytes: messages once, z once; no operation but additions.

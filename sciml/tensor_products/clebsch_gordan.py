@@ -6,7 +6,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
 
-from sciml.kernels.channelwise_couplings import problem_key, why_not_channelwise
+from sciml.kernels.channelwise_couplings import couplings, problem_key, why_not_channelwise
 from sciml.tensor_products.channels import blocks_of, join_blocks, split_blocks
 from sciml.tensor_products.couplings import (
     every_path,
@@ -85,6 +85,9 @@ class ClebschGordan(TensorProduct):
             nonzeros = sum(int((tensor.abs() > 1e-12).sum()) for tensor in tensors)
             way = "channelwise" if channelwise else "sparse" if nonzeros <= _FEW_NONZEROS else "dense"
         self.way = way
+        self.key = problem_key(problem)
+        if self.requested != "torch":
+            couplings(self.key)  # numbers that tracing could not compute
         if way == "channelwise":
             (self.channels,) = channels
             self._register_channelwise(tensors)
@@ -148,11 +151,11 @@ class ClebschGordan(TensorProduct):
         self.runs = list(zip(firsts, [*firsts[1:], len(self.paths)], strict=True))
         self.nonzeros: list[list[list[tuple[int, int, float]]]] = []  # of each pair and k: i, j and the coefficient
         for n, numbers in enumerate(self.pairs.values()):
-            couplings = torch.cat([tensors[p] for p in numbers], dim=2)  # (2 l1 + 1, 2 l2 + 1, Σ (2 l3 + 1))
+            stacked = torch.cat([tensors[p] for p in numbers], dim=2)  # (2 l1 + 1, 2 l2 + 1, Σ (2 l3 + 1))
             if self.way == "dense":
-                self.register_constant(f"coupling{n}", couplings.flatten(0, 1))
+                self.register_constant(f"coupling{n}", stacked.flatten(0, 1))
             else:
-                entries = couplings.where(couplings.abs() > 1e-12, torch.zeros(1, dtype=torch.float64))
+                entries = stacked.where(stacked.abs() > 1e-12, torch.zeros(1, dtype=torch.float64))
                 self.nonzeros.append(
                     [
                         [(i, j, entries[i, j, k].item()) for i, j in entries[:, :, k].nonzero().tolist()]
@@ -227,7 +230,7 @@ class ClebschGordan(TensorProduct):
 
         shared = weights is not None and weights.dim() == 1
         z = channelwise_convolution(
-            problem_key(self.problem),
+            self.key,
             self._to_rows(x).flatten(1),
             y,
             None if shared else weights,
