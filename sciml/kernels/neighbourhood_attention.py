@@ -1,0 +1,199 @@
+"""Operators of neighbourhood attention: launchers of its three passes, and the derivatives that tie them together.
+
+    neighbourhood_attention → neighbourhood_attention_backward → neighbourhood_attention_double_backward
+
+each differentiates the one before; a third derivative goes through the torch reference. `torch.compile` sees through
+the operators. Sums over heads are taken from buffers in a fixed order: results are the same bits in every run.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.library import triton_op, wrap_triton
+
+from sciml.kernels.legendre import MAX_DEGREE
+from sciml.kernels.neighbourhood_attention_double_backward import double_backward_kernel
+from sciml.kernels.neighbourhood_attention_passes import backward_kernel, forward_kernel
+
+MAX_SLOTS = 64
+MAX_CHANNELS = 128  # of a head
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+# Of tensor cores: TF32 loses 13 bits of a float32 number, and three products of its halves lose none that matter.
+# bfloat16 numbers are exact in TF32, but probabilities are not.
+_PRECISION = {torch.float32: "tf32x3", torch.float64: "ieee", torch.bfloat16: "tf32x3"}
+# Registers decide: with 8 warps the derivatives took 1.5 to 1.8 times as long on an H100.
+_STRIP = {"forward": 32, "backward": 16, "double_backward": 16}  # rows of a program, at most
+_NUM_WARPS = 4
+
+
+def unsupported(slots: int, channels: int, groups: Sequence[int], dtype: torch.dtype) -> str | None:
+    """Why the kernels cannot do a case, or None if they can."""
+    if dtype not in DTYPES:
+        return f"got {dtype}; the kernels take {', '.join(str(d).removeprefix('torch.') for d in DTYPES)}"
+    if slots > MAX_SLOTS:
+        return f"got {slots} slots; the kernels take up to {MAX_SLOTS}"
+    if channels > MAX_CHANNELS:
+        return f"got {channels} channels per head; the kernels take up to {MAX_CHANNELS}"
+    if len(groups) > MAX_DEGREE + 1:
+        return f"got groups of degrees up to {len(groups) - 1}; the kernels have up to {MAX_DEGREE}"
+    return None
+
+
+def _launch(
+    name: str, kernel: Any, tensors: Sequence[Tensor], q: Tensor, groups: Sequence[int], scale: float, **options: bool
+) -> None:
+    atoms, slots, heads, channels = q.shape
+    if q.numel() == 0:
+        return
+    firsts = [sum(groups[:l]) for l in range(len(groups))]
+    # The interpreter's functions are no JITFunctions, and need no wrapping: nothing is compiled there.
+    kernel = wrap_triton(kernel) if isinstance(kernel, triton.runtime.JITFunction) else kernel
+    block = 16 if slots <= 16 else 32 if slots <= 32 else 64
+    strip = 16 if q.dtype == torch.float64 else min(_STRIP[name], block)
+    kernel[(atoms * heads * triton.cdiv(slots, strip),)](
+        *tensors,
+        slots,
+        **options,
+        HEADS=heads,
+        D=channels,
+        SIZES=_packed(groups),
+        FIRSTS=_packed(firsts),
+        LMAX=len(groups) - 1,
+        SCALE=scale,
+        STRIP=strip,
+        BLOCK=block,
+        PRECISION=_PRECISION[q.dtype],
+        num_warps=_NUM_WARPS,
+        num_stages=1,
+    )
+
+
+def _packed(numbers: Sequence[int]) -> int:
+    """Numbers below 1024 in one integer, 10 bits each: a static argument that every version of Triton takes."""
+    return sum(number << (10 * l) for l, number in enumerate(numbers))
+
+
+def _terms(q: Tensor, directions: Tensor, numbers: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Buffers in the kernels' own precision: numbers of each row's softmax, and terms of the sums over heads.
+
+    The latter are those of mask, and those of directions from queries and from keys.
+    """
+    atoms, slots, heads, _ = q.shape
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return (
+        q.new_empty(atoms, heads, numbers, slots, dtype=dtype),
+        q.new_empty(atoms, heads, slots, dtype=dtype),
+        q.new_empty(atoms, heads, 2, slots, directions.shape[2], dtype=dtype),
+    )
+
+
+@triton_op("sciml::neighbourhood_attention", mutates_args=())
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, directions: Tensor, groups: Sequence[int], scale: float
+) -> Tensor:
+    """Out, see `sciml.nn.neighbourhood_attention`; directions (atoms, slots, 0) where there is one group."""
+    q, k, v, mask, directions = (x.contiguous() for x in (q, k, v, mask, directions))
+    out = torch.empty_like(q)
+    _launch("forward", forward_kernel, (q, k, v, mask, directions, out), q, groups, scale)
+    return out
+
+
+@triton_op("sciml::neighbourhood_attention_backward", mutates_args=())
+def attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    directions: Tensor,
+    groups: Sequence[int],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients by q, k, v, mask and directions."""
+    grad, q, k, v, mask, directions = (x.contiguous() for x in (grad, q, k, v, mask, directions))
+    grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
+    softmax, *terms = _terms(q, directions, 3)
+    shared = (mask, directions, softmax)
+    queries = (q, k, grad, v, *shared, grad_q, grad_v, *terms)
+    keys = (k, q, v, grad, *shared, grad_k, grad_v, *terms)
+    _launch("backward", backward_kernel, queries, q, groups, scale, KEYS=False)
+    _launch("backward", backward_kernel, keys, q, groups, scale, KEYS=True)
+    return grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), terms[1].sum((1, 2)).to(directions.dtype)
+
+
+@triton_op("sciml::neighbourhood_attention_double_backward", mutates_args=())
+def attention_double_backward(
+    dot_q: Tensor,
+    dot_k: Tensor,
+    dot_v: Tensor,
+    dot_mask: Tensor,
+    dot_directions: Tensor,
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    directions: Tensor,
+    groups: Sequence[int],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients by grad, q, k, v, mask and directions of the scalar product of dots with the backward's results."""
+    dot_q, dot_k, dot_v = (x.contiguous() for x in (dot_q, dot_k, dot_v))
+    grad, q, k, v, mask, directions = (x.contiguous() for x in (grad, q, k, v, mask, directions))
+    grad_grad, grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(4))
+    softmax, *terms = _terms(q, directions, 5)
+    dots = (dot_v, dot_mask.contiguous(), dot_directions.contiguous())
+    shared = (grad, v, mask, directions, softmax)
+    queries = (dot_q, dot_k, *dots, q, k, *shared, grad_q, grad_grad, *terms)
+    keys = (dot_k, dot_q, *dots, k, q, *shared, grad_k, grad_v, *terms)
+    _launch("double_backward", double_backward_kernel, queries, q, groups, scale, KEYS=False)
+    _launch("double_backward", double_backward_kernel, keys, q, groups, scale, KEYS=True)
+    grad_directions = terms[1].sum((1, 2)).to(directions.dtype)
+    return grad_grad, grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), grad_directions
+
+
+# --- derivatives ------------------------------------------------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - the signature is torch's
+    *tensors, ctx.groups, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.sciml.neighbourhood_attention_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.scale)
+    return (*grads, None, None)
+
+
+def _differentiate_twice(ctx: Any, *dots: Tensor) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    grads = torch.ops.sciml.neighbourhood_attention_double_backward(*dots, *saved, ctx.groups, ctx.scale)
+    return (*grads, None, None)
+
+
+def _differentiate_thrice(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    """Through the reference: its second derivative once more, and the derivative of that."""
+    from sciml.nn.neighbourhood_attention import attention_reference
+
+    with torch.enable_grad():
+        tensors: list[Tensor] = [x.detach().requires_grad_() for x in ctx.saved_tensors]
+        dots, grad, inputs = tensors[:5], tensors[5], tensors[6:]
+        q, k, v, mask, directions = inputs
+        out = attention_reference(q, k, v, mask, directions, ctx.groups, ctx.scale)
+        first = torch.autograd.grad(out, inputs, grad, create_graph=True, materialize_grads=True)
+        second = torch.autograd.grad(first, [grad, *inputs], dots, create_graph=True, materialize_grads=True)
+        pairs = [(x, y) for x, y in zip(second, cotangents, strict=True) if x.requires_grad]
+        if not pairs:
+            return (None,) * (len(tensors) + 2)
+        outputs, weights = zip(*pairs, strict=True)
+        third = torch.autograd.grad(outputs, tensors, weights, create_graph=True, materialize_grads=True)
+    return (*third, None, None)
+
+
+attention.register_autograd(_differentiate, setup_context=_save)
+attention_backward.register_autograd(_differentiate_twice, setup_context=_save)
+attention_double_backward.register_autograd(_differentiate_thrice, setup_context=_save)
