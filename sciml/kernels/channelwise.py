@@ -7,7 +7,7 @@ of non-zero coefficients, three to four times that in the backward pass.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton.language as tl
@@ -49,11 +49,38 @@ def weights_kind(weights: Optional, matrix: Optional) -> tuple[str, int]:
     return ("dense", 0) if matrix is None else ("radial", weights.shape[1])
 
 
+class Plan(NamedTuple):
+    """What the launch of a pass needs and is the same for all graphs.
+
+    Attributes:
+        couplings: of the problem.
+        tuning: block, warps and so on.
+        kernel: the compiled function; its source is in a file.
+        num_blocks: of channels.
+        num_groups: of paths.
+        arguments: names of the tensors that the kernel reads, in order.
+    """
+
+    couplings: Couplings
+    tuning: Tuning
+    kernel: Any
+    num_blocks: int
+    num_groups: int
+    arguments: tuple[str, ...]
+
+
 @lru_cache(maxsize=1024)
-def kernel_of(key: str, what: Pass, tuning: Tuning) -> Any:
-    """The compiled function of a pass, and the source that it is made from, in a file."""
+def plan_of(key: str, what: Pass, tuning: Tuning | None = None) -> Plan:
+    """The plan of a pass, made once, with the tuning of `tuning_of` unless one is given."""
+    c = couplings(key)
+    tuning = tuning or tuning_of(c, what)
     write = matrix_kernel if "m" in what.wants else node_kernel
-    return import_source("channelwise", write(couplings(key), what, tuning)).kernel
+    kernel = import_source("channelwise", write(c, what, tuning)).kernel
+    names = ["x", "y", *{"ones": "", "dense": "w", "radial": "bm"}[what.weights]]
+    names += ["g"] if set(what.wants) - {"g"} else []
+    names += [f"t{letter}" for letter in what.tangents]
+    num_groups = len(split_paths(c.paths, tuning.groups))
+    return Plan(c, tuning, kernel, -(-c.channels // tuning.block), num_groups, tuple(names))
 
 
 def sum_type(dtype: torch.dtype) -> Any:
@@ -83,13 +110,12 @@ def node_pass(
         By letter: g (nodes, rows_out·U), x by edge (edges, rows1·U), y (edges, rows2), w (edges, paths·U),
         b (edges, basis functions).
     """
-    c = couplings(key)
-    tuning = tuning or tuning_of(c, what)
+    plan = plan_of(key, what, tuning)
+    c, tuning, num_blocks = plan.couplings, plan.tuning, plan.num_blocks
     starts, senders = graph
     x = inputs["x"]
     assert x is not None
     num_nodes, num_edges = starts.shape[0] - 1, senders.shape[0]
-    num_blocks = -(-c.channels // tuning.block)
     shapes = {
         "g": (num_nodes, c.num_rows_out * c.channels),
         "x": (num_edges, c.num_rows1 * c.channels),
@@ -100,15 +126,14 @@ def node_pass(
     wider = torch.float64 if x.dtype == torch.float64 else torch.float32
     results = {letter: x.new_empty(shapes[letter], dtype=wider if letter in "yb" else x.dtype) for letter in what.wants}
     if num_nodes:
-        arguments = _arguments(what, inputs, results)
-        num_groups = len(split_paths(c.paths, tuning.groups))
         launch(
-            kernel_of(key, what, tuning),
-            (num_nodes * num_blocks * num_groups,),
+            plan.kernel,
+            (num_nodes * num_blocks * plan.num_groups,),
             starts,
             num_edges,
             senders,
-            *arguments,
+            *_arguments(plan, inputs),
+            *(results[letter] for letter in what.wants),
             SUM=sum_type(x.dtype),
             BLOCK=tuning.block,
             num_warps=tuning.warps,
@@ -135,24 +160,24 @@ def matrix_pass(
         inputs: as in `node_pass`.
         tuning: if not that of `tuning_of`.
     """
-    c = couplings(key)
-    tuning = tuning or tuning_of(c, what)
+    plan = plan_of(key, what, tuning)
+    c, tuning = plan.couplings, plan.tuning
     receivers, senders = graph
     x = inputs["x"]
     assert x is not None
-    num_edges, num_blocks = senders.shape[0], -(-c.channels // tuning.block)
-    num_groups = len(split_paths(c.paths, tuning.groups))
+    num_edges = senders.shape[0]
     wider = torch.float64 if x.dtype == torch.float64 else torch.float32
     num_slices = min(SLICES, max(1, -(-num_edges // EDGES_PER_SLICE)))
     partial = x.new_empty(num_slices, what.num_basis, len(c.paths) * c.channels, dtype=wider)
     launch(
-        kernel_of(key, what, tuning),
-        (num_slices, num_blocks, num_groups),
+        plan.kernel,
+        (num_slices, plan.num_blocks, plan.num_groups),
         receivers,
         num_edges,
         -(-num_edges // num_slices),
         senders,
-        *_arguments(what, inputs, {"m": partial}),
+        *_arguments(plan, inputs),
+        partial,
         SUM=sum_type(x.dtype),
         BLOCK=tuning.block,
         num_warps=tuning.warps,
@@ -160,14 +185,11 @@ def matrix_pass(
     return {"m": partial.sum(dim=0).to(x.dtype)}
 
 
-def _arguments(what: Pass, inputs: dict[str, Optional], results: dict[str, Tensor]) -> list[Tensor]:
-    """Tensors in the order of the kernel's arguments, contiguous."""
-    names = ["x", "y", *{"ones": "", "dense": "w", "radial": "bm"}[what.weights]]
-    names += ["g"] if set(what.wants) - {"g"} else []
-    names += [f"t{letter}" for letter in what.tangents]
-    given = [inputs[name] for name in names]
+def _arguments(plan: Plan, inputs: dict[str, Optional]) -> list[Tensor]:
+    """What the kernel reads, contiguous."""
+    given = [inputs[name] for name in plan.arguments]
     assert all(tensor is not None for tensor in given)
-    return [tensor.contiguous() for tensor in given if tensor is not None] + [results[letter] for letter in what.wants]
+    return [tensor.contiguous() for tensor in given if tensor is not None]
 
 
 # --- passes that operators are made of --------------------------------------------------------------------------------

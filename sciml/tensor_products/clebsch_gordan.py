@@ -241,14 +241,14 @@ class ClebschGordan(TensorProduct):
             graph.sender_order,
             graph.sender_starts,
         )
+        if self.layout == "ir_mul" and not shared:
+            return z
         paths = [
             part.unflatten(1, (dim, self.channels))
             for part, dim in zip(z.split([dim * self.channels for dim in self.dims_out], 1), self.dims_out, strict=True)
         ]
         if shared and weights is not None:  # every path has an output of its own
             paths = [z * w for z, w in zip(paths, weights.split(self.weight_sizes), strict=True)]
-        elif self.layout == "ir_mul":
-            return z
         return torch.cat([(z.transpose(1, 2) if self.layout == "mul_ir" else z).flatten(1) for z in paths], dim=1)
 
     def _convolve_radial(self, x: Tensor, y: Tensor, weights: RadialWeights, graph: ConvolutionGraph) -> Tensor:
