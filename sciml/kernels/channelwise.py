@@ -125,7 +125,10 @@ def node_pass(
     }
     wider = torch.float64 if x.dtype == torch.float64 else torch.float32
     results = {letter: x.new_empty(shapes[letter], dtype=wider if letter in "yb" else x.dtype) for letter in what.wants}
-    if num_nodes:
+    if num_edges == 0:
+        for result in results.values():
+            result.zero_()
+    elif num_nodes:
         launch(
             plan.kernel,
             (num_nodes * num_blocks * plan.num_groups,),

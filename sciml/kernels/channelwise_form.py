@@ -53,6 +53,7 @@ class Tuning(NamedTuple):
         unroll: edges at a time.
         hold: whether g stays in registers, or is read again for each edge.
         stages: of Triton's software pipeline over edges; 1 for none.
+        prefetch: whether dense weights of the next edge are read before those of this one are used; with unroll 1.
     """
 
     block: int
@@ -61,6 +62,7 @@ class Tuning(NamedTuple):
     unroll: int = 1
     hold: bool = False
     stages: int = 1
+    prefetch: bool = False
 
 
 class PathAlgebra:

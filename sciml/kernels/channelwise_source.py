@@ -13,7 +13,14 @@ def node_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     and ∂/∂y and ∂/∂b of each edge and channel block, to be summed over blocks. Nothing is added to memory, so that
     results are equal bit by bit from run to run. What an edge stores comes after all that it loads: loads do not wait
     for stores then.
+
+    Raises:
+        ValueError: for groups of paths where all paths add to what an edge stores.
     """
+    if tuning.groups > 1 and set(what.wants) & set("xyb"):
+        raise ValueError(
+            f"got {tuning} for derivatives by {what.wants}; all paths add to those by x, y and b: groups=1"
+        )
     return _Source(couplings, what, tuning).node_kernel()
 
 
@@ -54,6 +61,7 @@ class _Source(PathAlgebra):
             if "g" in what.wants:
                 for k in rows:
                     self.put(f"z{k} = tl.zeros([BLOCK], dtype=SUM)")
+            self._first_weights(group)
             unroll = self.tuning.unroll
             stages = f", num_stages={self.tuning.stages}" if self.tuning.stages > 1 else ""
             self.put(f"for edge in tl.range(first, last, {unroll}{stages}):")
@@ -145,6 +153,7 @@ class _Source(PathAlgebra):
         self.m_names = {}
         for n in range(self.tuning.unroll):
             self._read_edge(group, n)
+        self._next_weights(group)
         for path in group:
             p = self.c.paths.index(path)
             self.put(f"# path {p}: {path.name}")
@@ -181,7 +190,7 @@ class _Source(PathAlgebra):
             for i in used1:
                 self.put(f"{name}{i}{s} = {self.load(f'{name}_row{s} + {i * channels}')}")
         stride = len(self.c.paths) * channels
-        if what.weights == "dense":
+        if what.weights == "dense" and not self._prefetched():
             for name in self._given("w"):
                 self.put(f"{name}_row{s} = {name}_ptr + {edge} * {stride} + channel")
         if what.weights == "radial":
@@ -205,6 +214,27 @@ class _Source(PathAlgebra):
         """An argument and its tangent, if there is one."""
         return [letter, f"t{letter}"] if letter in self.what.tangents else [letter]
 
+    def _prefetched(self) -> list[str]:
+        """Names of the weights that are read an edge ahead."""
+        return self._given("w") if self.tuning.prefetch and self.what.weights == "dense" else []
+
+    def _first_weights(self, group: list[PathCoupling]) -> None:
+        stride = len(self.c.paths) * self.c.channels
+        for name in self._prefetched():
+            # A receiver without edges reads those of another.
+            self.put(f"{name}_row = {name}_ptr + tl.minimum(first, num_edges - 1) * {stride} + channel")
+            for p in (self.c.paths.index(path) for path in group):
+                self.put(f"next_{name}{p} = {self.load(f'{name}_row + {p * self.c.channels}')}")
+
+    def _next_weights(self, group: list[PathCoupling]) -> None:
+        """Move the weights of this edge over, and read those of the next; of the last one again after it."""
+        stride = len(self.c.paths) * self.c.channels
+        for name in self._prefetched():
+            self.put(f"{name}_row = {name}_ptr + tl.minimum(edge + 1, last - 1) * {stride} + channel")
+            for p in (self.c.paths.index(path) for path in group):
+                self.put(f"{name}_{p} = next_{name}{p}")
+                self.put(f"next_{name}{p} = {self.load(f'{name}_row + {p * self.c.channels}')}")
+
     def _read_weights(self, p: int) -> None:
         """Weights w and ẇ of path p, for all edges at a time: a row of M is read once for them."""
         what, channels = self.what, self.c.channels
@@ -212,6 +242,10 @@ class _Source(PathAlgebra):
             return  # the gradient of M does not depend on the weights
         edges = range(self.tuning.unroll)
         scale = "" if self.scales[p] == 1.0 else f"{self.scales[p]!r} * "
+        if self._prefetched():
+            for name in self._prefetched():
+                self.put(f"{name} = {scale}{name}_{p}")
+            return
         if what.weights == "dense":
             for n in edges:
                 s = suffix(n)

@@ -29,11 +29,12 @@ PASSES = {
     "matrix, radial": Pass("m", "", "radial", NUM_BASIS),
 }
 
-# (block, warps, groups, unroll, hold, stages); several minutes of compilation on one core for all layers.
+# (block, warps, groups, unroll, hold, stages, prefetch); several minutes of compilation on one core for all layers.
+_AHEAD = (1, False, 1, True)
 CANDIDATES: dict[str, tuple[tuple, ...]] = {
-    "forward": ((128, 4, 1, 2), (128, 4, 2, 2), (128, 2, 2, 2), (64, 2, 2, 2), (128, 2, 2, 1, False, 3)),
-    "backward": ((32, 1, 1, 1, True), (32, 1), (64, 2, 1, 1, True), (64, 1), (128, 4, 1, 1, True)),
-    "double backward": ((32, 1, 1, 1, True), (32, 1), (64, 2)),
+    "forward": ((128, 4, 1, 2), (128, 4, 2, 2), (64, 2, 2, 2), (128, 2, 2, 1, False, 3), (128, 4, 2, *_AHEAD)),
+    "backward": ((32, 1, 1, 1, True), (32, 1), (64, 2, 1, 1, True), (32, 1, 1, *_AHEAD), (32, 1, 1, 1, True, 1, True)),
+    "double backward": ((32, 1, 1, 1, True), (32, 1), (32, 1, 1, *_AHEAD)),
     "forward, radial": ((128, 4, 2, 2), (128, 4, 2, 4), (128, 2, 3, 2), (128, 2, 4, 4), (64, 2, 1, 1), (64, 2, 2, 2)),
     "backward, radial": ((32, 1), (32, 1, 1, 1, True), (64, 1)),
     "double backward, radial": ((32, 1),),

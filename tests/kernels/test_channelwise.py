@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sciml.kernels import available
+from sciml.kernels.channelwise import node_pass, plan_of
 from sciml.kernels.channelwise_couplings import couplings, problem_key
+from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.tensor_products import RadialWeights, TensorProductProblem, tensor_product
 from sciml.testing import check_backend
 
@@ -137,6 +139,39 @@ def test_only_what_is_wanted_is_differentiated(wanted):
         found.append([*first, *torch.autograd.grad(first[0].square().sum(), leaves)])
     for got, correct in zip(found[1], found[0], strict=True):
         assert relative(got, correct) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        Tuning(32, 1, groups=3),
+        Tuning(32, 1, unroll=2),
+        Tuning(32, 1, groups=2, unroll=4),
+        Tuning(64, 2, hold=True),
+        Tuning(32, 1, stages=2),
+        Tuning(32, 1, prefetch=True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "what", [Pass("g"), Pass("xyw"), Pass("gxyw", "xyw"), Pass("gxyb", "xyb", "radial", 2)], ids=str
+)
+def test_all_tunings_compute_the_same(what, tuning, poisoned):
+    key = problem_key(TensorProductProblem("33x0e+33x1o", "0e+1o", "0e+1o"))
+    if tuning.groups > 1 and what.wants != "g":
+        with pytest.raises(ValueError, match="all paths add to those by x, y and b: groups=1"):
+            plan_of(key, what, tuning)
+        return
+    c, num_nodes = couplings(key), 4
+    senders, receivers = edges([0, 0, 0, 1, 3, 3], num_nodes)
+    starts = torch.searchsorted(receivers, torch.arange(num_nodes + 1, device=DEVICE))
+    numel = len(c.paths) * c.channels
+    shapes = {"x": (4, c.num_rows1 * c.channels), "y": (6, c.num_rows2), "w": (6, numel), "b": (6, 2), "m": (2, numel)}
+    shapes["g"] = (4, c.num_rows_out * c.channels)
+    inputs = {f"{t}{name}": normal(*shape) for name, shape in shapes.items() for t in ("", "t")}
+    wanted, got = (node_pass(key, what, (starts, senders), inputs, tuning=t) for t in (Tuning(32, 1), tuning))
+    for letter in what.wants:
+        torch.testing.assert_close(got[letter], wanted[letter], rtol=1e-12, atol=1e-12)
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
