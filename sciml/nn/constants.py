@@ -31,3 +31,11 @@ class ConstantsModule(nn.Module):
             assert cast is not None
             self._buffers[name] = value.to(cast.device, torch.float64 if keep_float64 else cast.dtype)
         return self
+
+
+def at_least_float32(module: ConstantsModule, name: str) -> Tensor:
+    """A constant in the module's dtype, or in float32 if that has fewer digits."""
+    cast = getattr(module, name)
+    return (
+        cast if cast.dtype in (torch.float32, torch.float64) else module._exact[name][0].to(cast.device, torch.float32)
+    )

@@ -7,8 +7,9 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
 
-from sciml.kernels.bilinear_source import MOST_OPERATIONS, Form, Side, register_form
 from sciml.kernels.orbits import orbit_factor
+from sciml.kernels.point_form import MOST_LINES, Form, Side, register_form
+from sciml.nn.constants import at_least_float32
 from sciml.tensor_products.channels import ChannelArrays
 from sciml.tensor_products.interface import (
     ConvolutionGraph,
@@ -211,12 +212,12 @@ class Bilinear(PointwiseProduct):
             layout=layout,
             implementation=implementation,
         )
-        if self.requested != "torch":
-            form = None if orbits is None else self._form(orbits)
-            self._choose_kernels(form, implementation)
         for name, factor in zip(("factor1", "factor2", "factor_out"), factors, strict=True):
             self.register_constant(name, factor)
         self.num_points = factors[0].shape[1]
+        if self.requested != "torch":
+            form = None if orbits is None else self._form(orbits)
+            self._choose_kernels(form, implementation)
 
     @staticmethod
     def no_kernels(problem: TensorProductProblem) -> str | None:
@@ -249,22 +250,26 @@ class Bilinear(PointwiseProduct):
             register_form(self._kernel_form)
 
     def _choose_kernels(self, form: Form | None, implementation: str) -> None:
-        if form is not None and form.num_operations <= MOST_OPERATIONS:
+        if form is not None and form.num_lines <= MOST_LINES:
             self._kernel_form, self._form_name = form, register_form(form)
+            self.register_constant("kernel_heights", torch.from_numpy(form.heights()))
             return
         if implementation == "triton":
             raise ValueError(
-                f"{type(self).__name__} has no kernels for this problem: they take up to {MOST_OPERATIONS} operations "
-                f"a channel, and this needs {'many more' if form is None else form.num_operations}; use 'torch'"
+                f"{type(self).__name__} has no kernels for this problem: they take dense factors and up to "
+                f"{MOST_LINES} lines, and these are {'separable' if form is None else form.num_lines}; use 'torch'"
             )
         self.requested = "torch"
+
+    def _heights(self) -> Tensor:
+        return at_least_float32(self, "kernel_heights")
 
     def _product(self, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
         if not self._on_kernels(x):
             return super()._product(x, y, weights)
         from sciml.kernels.bilinear import bilinear_product
 
-        return bilinear_product(x, y, as_batch(weights), self._form_name)
+        return bilinear_product(x, y, as_batch(weights), self._heights(), self._form_name)
 
     def _convolve(self, x: Tensor, y: Tensor, weights: Tensor | None, graph: ConvolutionGraph) -> Tensor:
         if not self._on_kernels(x):
@@ -276,7 +281,7 @@ class Bilinear(PointwiseProduct):
         from sciml.kernels.bilinear import bilinear_convolution
 
         indices = (graph.senders, graph.receivers, graph.receiver_starts, graph.sender_order, graph.sender_starts)
-        return bilinear_convolution(x, y, as_batch(weights), indices, self._form_name)  # type: ignore[arg-type]
+        return bilinear_convolution(x, y, as_batch(weights), indices, self._heights(), self._form_name)  # type: ignore[arg-type]
 
     def to_points1(self, x: Tensor) -> Tensor:
         """Aᵀ x."""

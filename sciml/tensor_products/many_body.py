@@ -8,9 +8,9 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
 from sciml.kernels.available import check_device, check_kernels
-from sciml.kernels.bilinear_source import MOST_OPERATIONS, Form, Side, register_form
 from sciml.kernels.orbits import orbit_factor
-from sciml.nn.constants import ConstantsModule
+from sciml.kernels.point_form import MOST_LINES, Form, Side, register_form
+from sciml.nn.constants import ConstantsModule, at_least_float32
 from sciml.tensor_products.channels import ChannelArrays, join_blocks, split_blocks
 from sciml.tensor_products.gaunt import at_points, num_sectors, placement
 from sciml.tensor_products.interface import IMPLEMENTATIONS
@@ -105,10 +105,8 @@ class ManyBodyPower(ConstantsModule):
             grid = sphere_grid(exponent * lin + lout)
             inward = at_points(inward, grid.harmonics(lin), num)
             outward = at_points(outward, grid.harmonics(lout) * grid.weights[:, None], num)
-            if form.num_operations > MOST_OPERATIONS:
-                lacking = (
-                    f"they take up to {MOST_OPERATIONS} operations a channel, and this needs {form.num_operations}"
-                )
+            if form.num_lines > MOST_LINES:
+                lacking = f"they have up to {MOST_LINES} lines, and this needs {form.num_lines}"
         else:
             lacking = "they are for the transform 'grid'"
             size = (2 * exponent * lin + 1, exponent * lin + lout + 1)
@@ -120,6 +118,7 @@ class ManyBodyPower(ConstantsModule):
         self.requested = "torch" if lacking else implementation
         if self.requested != "torch" and form is not None:
             self._kernel_form, self._form_name = form, register_form(form)
+            self.register_constant("kernel_heights", torch.from_numpy(form.heights()))
         self.register_constant("to_points", inward)
         self.register_constant("from_points", outward.T)
         self.register_buffer(
@@ -173,7 +172,12 @@ class ManyBodyPower(ConstantsModule):
         if self._on_kernels(x):
             from sciml.kernels.point_power import point_power
 
-            return point_power(x if weights is None else self._weighted(x, weights), self.exponent, self._form_name)
+            return point_power(
+                x if weights is None else self._weighted(x, weights),
+                self.exponent,
+                at_least_float32(self, "kernel_heights"),
+                self._form_name,
+            )
         array = self.arrays_in.pack(x)  # (batch, channels, components)
         if weights is not None:
             by_block = weights.unflatten(-1, (-1, self.num_channels)).transpose(-1, -2)
