@@ -15,12 +15,15 @@ from torch import Tensor
 
 from sciml.kernels.channelwise_couplings import Couplings, couplings
 from sciml.kernels.channelwise_form import Pass, Tuning
-from sciml.kernels.channelwise_source import matrix_kernel, node_kernel, split_paths
+from sciml.kernels.channelwise_source import edge_kernel, matrix_kernel, node_kernel, split_paths
 from sciml.kernels.generated import import_source
 from sciml.kernels.launch import launch
 from sciml.kernels.segment_sum import segment_sum
 
 Optional = Tensor | None
+
+# Most bytes of messages at a time, of the gradients of x by edge: with radial weights nothing else is as large.
+MESSAGE_BYTES = {"dense": 2**30, "ones": 2**28, "radial": 48 * 2**20}
 
 # Most slices of edges, and fewest edges of one, whose gradients of the radial matrix are formed side by side. They
 # depend on the number of edges alone, so that sums are in the same order on every device.
@@ -39,7 +42,7 @@ def tuning_of(couplings: Couplings, what: Pass) -> Tuning:
         return Tuning(block, block // 32, groups=-(-couplings.num_rows_out // 48), unroll=2)
     if "m" in what.wants:
         return Tuning(32, 1, groups=-(-len(couplings.paths) // 6))
-    return Tuning(32, 1, hold=what.weights == "dense" and not what.tangents)
+    return Tuning(32, 1)
 
 
 def weights_kind(weights: Optional, matrix: Optional) -> tuple[str, int]:
@@ -47,6 +50,16 @@ def weights_kind(weights: Optional, matrix: Optional) -> tuple[str, int]:
     if weights is None:
         return "ones", 0
     return ("dense", 0) if matrix is None else ("radial", weights.shape[1])
+
+
+class Edges(NamedTuple):
+    """The index tensors of a graph (`ConvolutionGraph`); without an order every edge is a sender of its own."""
+
+    senders: Tensor
+    receivers: Tensor
+    receiver_starts: Tensor
+    sender_order: Optional = None
+    sender_starts: Optional = None
 
 
 class Plan(NamedTuple):
@@ -74,7 +87,7 @@ def plan_of(key: str, what: Pass, tuning: Tuning | None = None) -> Plan:
     """The plan of a pass, made once, with the tuning of `tuning_of` unless one is given."""
     c = couplings(key)
     tuning = tuning or tuning_of(c, what)
-    write = matrix_kernel if "m" in what.wants else node_kernel
+    write = matrix_kernel if "m" in what.wants else node_kernel if "g" in what.wants else edge_kernel
     kernel = import_source("channelwise", write(c, what, tuning)).kernel
     names = ["x", "y", *{"ones": "", "dense": "w", "radial": "bm"}[what.weights]]
     names += ["g"] if set(what.wants) - {"g"} else []
@@ -83,140 +96,169 @@ def plan_of(key: str, what: Pass, tuning: Tuning | None = None) -> Plan:
     return Plan(c, tuning, kernel, -(-c.channels // tuning.block), num_groups, tuple(names))
 
 
-def sum_type(dtype: torch.dtype) -> Any:
-    """Triton's type of sums: float64 for float64, else float32."""
-    return tl.float64 if dtype == torch.float64 else tl.float32
-
-
 def node_pass(
-    key: str,
-    what: Pass,
-    graph: tuple[Tensor, Tensor],
-    inputs: dict[str, Optional],
-    *,
-    tuning: Tuning | None = None,
+    key: str, what: Pass, edges: Edges, inputs: dict[str, Optional], *, tuning: Tuning | None = None
 ) -> dict[str, Tensor]:
-    """Run one kernel over the edges of every receiver; see `channelwise_source.node_kernel`.
+    """Derivatives by g and what else is wanted, by programs of one receiver; see `channelwise_source.node_kernel`.
 
     Args:
         key: of the problem.
-        what: derivatives wanted, of "gxywb".
-        graph: receiver_starts and senders.
+        what: derivatives wanted: g, and any of x, y, w and b.
+        edges: the graph.
         inputs: by letter: x (nodes, rows1·U), y (edges, rows2), w or b and m, g (nodes, rows_out·U), and tangents as
             "tx", "ty" and so on.
         tuning: if not that of `tuning_of`.
 
     Returns:
-        By letter: g (nodes, rows_out·U), x by edge (edges, rows1·U), y (edges, rows2), w (edges, paths·U),
-        b (edges, basis functions).
+        By letter: g (nodes, rows_out·U), x (nodes, rows1·U), y (edges, rows2), w (edges, paths·U), b (edges, K).
     """
     plan = plan_of(key, what, tuning)
-    c, tuning, num_blocks = plan.couplings, plan.tuning, plan.num_blocks
-    starts, senders = graph
     x = inputs["x"]
     assert x is not None
-    num_nodes, num_edges = starts.shape[0] - 1, senders.shape[0]
-    shapes = {
-        "g": (num_nodes, c.num_rows_out * c.channels),
-        "x": (num_edges, c.num_rows1 * c.channels),
-        "y": (num_blocks, num_edges, c.num_rows2),
-        "w": (num_edges, len(c.paths) * c.channels),
-        "b": (num_blocks, num_edges, what.num_basis),
-    }
-    wider = torch.float64 if x.dtype == torch.float64 else torch.float32
-    results = {letter: x.new_empty(shapes[letter], dtype=wider if letter in "yb" else x.dtype) for letter in what.wants}
+    num_nodes, num_edges = edges.receiver_starts.shape[0] - 1, edges.senders.shape[0]
+    results = _new_results(plan, what, x, num_edges)
+    results["g"] = x.new_empty(num_nodes, plan.couplings.num_rows_out * plan.couplings.channels)
     if num_edges == 0:
         for result in results.values():
             result.zero_()
     elif num_nodes:
-        launch(
-            plan.kernel,
-            (num_nodes * num_blocks * plan.num_groups,),
-            starts,
-            num_edges,
-            senders,
-            *_arguments(plan, inputs),
-            *(results[letter] for letter in what.wants),
-            SUM=sum_type(x.dtype),
-            BLOCK=tuning.block,
-            num_warps=tuning.warps,
-        )
-    for letter in set("yb") & set(results):
-        results[letter] = results[letter].sum(dim=0).to(x.dtype)
-    return results
+        grid = num_nodes * plan.num_blocks * plan.num_groups
+        _launch(plan, (grid,), (edges.receiver_starts, num_edges), edges, inputs, [results[n] for n in what.wants])
+    return _summed(results, x, edges)
+
+
+def edge_pass(
+    key: str, what: Pass, edges: Edges, inputs: dict[str, Optional], *, tuning: Tuning | None = None
+) -> dict[str, Tensor]:
+    """Derivatives that are of an edge, by programs of a few edges; see `channelwise_source.edge_kernel`.
+
+    The gradients of x by edge are formed and summed for so many edges at a time that they take `MESSAGE_BYTES`.
+
+    Args:
+        key: of the problem.
+        what: derivatives wanted, of x, y, w and b.
+        edges: the graph.
+        inputs: as in `node_pass`.
+        tuning: if not that of `tuning_of`.
+
+    Returns:
+        As `node_pass`.
+    """
+    plan = plan_of(key, what, tuning)
+    x = inputs["x"]
+    assert x is not None
+    num_edges = edges.senders.shape[0]
+    at_once = _edges_at_once(plan, what, x, edges)
+    if at_once >= num_edges:
+        results = _new_results(plan, what, x, num_edges)
+        if num_edges:
+            _launch_edges(plan, what, (0, num_edges), edges, inputs, results)
+        return _summed(results, x, edges)
+    assert edges.sender_order is not None
+    assert edges.sender_starts is not None
+    c, totals = plan.couplings, x.new_zeros(x.shape, dtype=_wider(x))
+    sizes = {"y": c.num_rows2, "b": what.num_basis, "w": len(c.paths) * c.channels}
+    whole = {n: x.new_empty(num_edges, size) for n, size in sizes.items() if n in what.wants}
+    for first in range(0, num_edges, at_once):
+        last = min(first + at_once, num_edges)
+        part = _new_results(plan, what, x, last - first, but="w") | {n: t for n, t in whole.items() if n == "w"}
+        _launch_edges(plan, what, (first, last), edges, inputs, part)
+        segment_sum(part["x"], edges.sender_order, edges.sender_starts, rows=(first, last), into=totals)
+        for n in set("yb") & set(what.wants):
+            whole[n][first:last] = part[n].sum(dim=0).to(x.dtype)
+    return whole | {"x": totals.to(x.dtype)}
+
+
+def _edges_at_once(plan: Plan, what: Pass, x: Tensor, edges: Edges) -> int:
+    num_edges = edges.senders.shape[0]
+    if "x" not in what.wants or edges.sender_order is None or not isinstance(num_edges, int):
+        return num_edges  # a size that is traced has no value to divide by
+    row = plan.couplings.num_rows1 * plan.couplings.channels * x.element_size()
+    chunks = -(-num_edges * row // MESSAGE_BYTES[what.weights])
+    return -(-num_edges // max(chunks, 1))
 
 
 def matrix_pass(
-    key: str,
-    what: Pass,
-    graph: tuple[Tensor, Tensor],
-    inputs: dict[str, Optional],
-    *,
-    tuning: Tuning | None = None,
+    key: str, what: Pass, edges: Edges, inputs: dict[str, Optional], *, tuning: Tuning | None = None
 ) -> dict[str, Tensor]:
     """Gradient of the radial matrix, "m" (K, paths·U).
 
     Args:
         key: of the problem.
         what: wants "m".
-        graph: receivers and senders.
+        edges: the graph.
         inputs: as in `node_pass`.
         tuning: if not that of `tuning_of`.
     """
     plan = plan_of(key, what, tuning)
-    c, tuning = plan.couplings, plan.tuning
-    receivers, senders = graph
     x = inputs["x"]
     assert x is not None
-    num_edges = senders.shape[0]
-    wider = torch.float64 if x.dtype == torch.float64 else torch.float32
+    num_edges = edges.senders.shape[0]
     num_slices = min(SLICES, max(1, -(-num_edges // EDGES_PER_SLICE)))
-    partial = x.new_empty(num_slices, what.num_basis, len(c.paths) * c.channels, dtype=wider)
-    launch(
-        plan.kernel,
-        (num_slices, plan.num_blocks, plan.num_groups),
-        receivers,
-        num_edges,
-        -(-num_edges // num_slices),
-        senders,
-        *_arguments(plan, inputs),
-        partial,
-        SUM=sum_type(x.dtype),
-        BLOCK=tuning.block,
-        num_warps=tuning.warps,
+    partial = x.new_empty(
+        num_slices, what.num_basis, len(plan.couplings.paths) * plan.couplings.channels, dtype=_wider(x)
     )
+    grid = (num_slices, plan.num_blocks, plan.num_groups)
+    _launch(plan, grid, (edges.receivers, num_edges, -(-num_edges // num_slices)), edges, inputs, [partial])
     return {"m": partial.sum(dim=0).to(x.dtype)}
 
 
-def _arguments(plan: Plan, inputs: dict[str, Optional]) -> list[Tensor]:
-    """What the kernel reads, contiguous."""
+def _launch_edges(
+    plan: Plan,
+    what: Pass,
+    rows: tuple[int, int],
+    edges: Edges,
+    inputs: dict[str, Optional],
+    results: dict[str, Tensor],
+) -> None:
+    grid = -(-(rows[1] - rows[0]) // plan.tuning.edges) * plan.num_blocks
+    _launch(plan, (grid,), (edges.receivers, *rows), edges, inputs, [results[n] for n in what.wants])
+
+
+def _launch(
+    plan: Plan, grid: tuple, firsts: tuple, edges: Edges, inputs: dict[str, Optional], results: list[Tensor]
+) -> None:
     given = [inputs[name] for name in plan.arguments]
     assert all(tensor is not None for tensor in given)
-    return [tensor.contiguous() for tensor in given if tensor is not None]
+    launch(
+        plan.kernel,
+        grid,
+        *firsts,
+        edges.senders,
+        *(tensor.contiguous() for tensor in given if tensor is not None),
+        *results,
+        SUM=tl.float64 if results[0].dtype == torch.float64 else tl.float32,
+        BLOCK=plan.tuning.block,
+        num_warps=plan.tuning.warps,
+    )
 
 
-# --- passes that operators are made of --------------------------------------------------------------------------------
+def _wider(x: Tensor) -> torch.dtype:
+    """Dtype of sums."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-class Edges:
-    """The index tensors of a graph, as operators pass them on."""
+def _new_results(plan: Plan, what: Pass, x: Tensor, num_edges: int, but: str = "g") -> dict[str, Tensor]:
+    """What kernels store of edges: y and b by channel block, in the dtype of sums."""
+    c = plan.couplings
+    shapes = {
+        "x": (num_edges, c.num_rows1 * c.channels),
+        "y": (plan.num_blocks, num_edges, c.num_rows2),
+        "w": (num_edges, len(c.paths) * c.channels),
+        "b": (plan.num_blocks, num_edges, what.num_basis),
+    }
+    return {
+        n: x.new_empty(shapes[n], dtype=_wider(x) if n in "yb" else x.dtype) for n in what.wants if n not in but + "g"
+    }
 
-    def __init__(
-        self,
-        senders: Tensor,
-        receivers: Tensor,
-        receiver_starts: Tensor,
-        sender_order: Optional,
-        sender_starts: Optional,
-    ) -> None:
-        self.senders, self.receivers, self.receiver_starts = senders, receivers, receiver_starts
-        self.sender_order, self.sender_starts = sender_order, sender_starts
 
-    def by_sender(self, messages: Tensor) -> Tensor:
-        """Add the rows of the edges of each sender; without an order every edge is a sender of its own."""
-        if self.sender_order is None or self.sender_starts is None:
-            return messages
-        return segment_sum(messages, self.sender_order, self.sender_starts)
+def _summed(results: dict[str, Tensor], x: Tensor, edges: Edges) -> dict[str, Tensor]:
+    """Gradients of y and b over channel blocks, and of x over the edges of each sender."""
+    for n in set("yb") & set(results):
+        results[n] = results[n].sum(dim=0).to(x.dtype)
+    if "x" in results and edges.sender_order is not None and edges.sender_starts is not None:
+        results["x"] = segment_sum(results["x"], edges.sender_order, edges.sender_starts)
+    return results
 
 
 def derivatives(
@@ -224,14 +266,11 @@ def derivatives(
 ) -> dict[str, Tensor]:
     """All derivatives wanted, of "gxyw" or "gxybm", each with the fewest passes."""
     weights, num_basis = kind
-    in_nodes = "".join(letter for letter in wants if letter in "gxywb")
+    of_edges = "".join(letter for letter in wants if letter in "gxywb")
     results: dict[str, Tensor] = {}
-    if in_nodes:
-        what = Pass(in_nodes, tangents, weights, num_basis)
-        results |= node_pass(key, what, (edges.receiver_starts, edges.senders), inputs)
-        if "x" in results:
-            results["x"] = edges.by_sender(results["x"])
+    if of_edges:
+        run = node_pass if "g" in wants else edge_pass
+        results |= run(key, Pass(of_edges, tangents, weights, num_basis), edges, inputs)
     if "m" in wants:
-        what = Pass("m", tangents, weights, num_basis)
-        results |= matrix_pass(key, what, (edges.receivers, edges.senders), inputs)
+        results |= matrix_pass(key, Pass("m", tangents, weights, num_basis), edges, inputs)
     return results

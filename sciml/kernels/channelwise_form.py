@@ -51,9 +51,10 @@ class Tuning(NamedTuple):
         warps: of a program.
         groups: parts of the paths, each in programs of its own.
         unroll: edges at a time.
-        hold: whether g stays in registers, or is read again for each edge.
+        hold: whether g stays in registers, or is read again for each edge; in node kernels.
         stages: of Triton's software pipeline over edges; 1 for none.
         prefetch: whether dense weights of the next edge are read before those of this one are used; with unroll 1.
+        edges: of a program of an edge kernel.
     """
 
     block: int
@@ -63,6 +64,7 @@ class Tuning(NamedTuple):
     hold: bool = False
     stages: int = 1
     prefetch: bool = False
+    edges: int = 8
 
 
 class PathAlgebra:

@@ -9,19 +9,27 @@ from sciml.kernels.channelwise_form import Pass, PathAlgebra, Tuning, suffix
 def node_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     """Source of `kernel`: programs (receiver, channel block, group of paths) that loop over the edges of a receiver.
 
-    It stores ∂/∂g of the receiver once, from registers; ∂/∂x of each edge, to be summed by sender; ∂/∂w of each edge;
-    and ∂/∂y and ∂/∂b of each edge and channel block, to be summed over blocks. Nothing is added to memory, so that
-    results are equal bit by bit from run to run. What an edge stores comes after all that it loads: loads do not wait
-    for stores then.
+    They store ∂/∂g of the receiver once, from registers, and of each edge what `edge_kernel` stores.
 
     Raises:
         ValueError: for groups of paths where all paths add to what an edge stores.
     """
-    if tuning.groups > 1 and set(what.wants) & set("xyb"):
-        raise ValueError(
-            f"got {tuning} for derivatives by {what.wants}; all paths add to those by x, y and b: groups=1"
-        )
+    _check_groups(what, tuning)
     return _Source(couplings, what, tuning).node_kernel()
+
+
+def edge_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
+    """Source of `kernel`: programs (a few edges, channel block) for derivatives that are of an edge.
+
+    They store ∂/∂x of each edge, to be summed by sender; ∂/∂w; and ∂/∂y and ∂/∂b of each edge and channel block, to be
+    summed over blocks. Nothing is added to memory, so that results are equal bit by bit from run to run. What an edge
+    stores comes after all that it loads: loads do not wait for stores then.
+
+    Raises:
+        ValueError: for groups of paths.
+    """
+    _check_groups(what, tuning)
+    return _Source(couplings, what, tuning).edge_kernel()
 
 
 def matrix_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
@@ -32,11 +40,18 @@ def matrix_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     return _Source(couplings, what, tuning).matrix_kernel()
 
 
+def _check_groups(what: Pass, tuning: Tuning) -> None:
+    if tuning.groups > 1 and what.wants != "g":
+        raise ValueError(
+            f"got {tuning} for derivatives by {what.wants}; all paths add to what an edge stores: groups=1"
+        )
+
+
 class _Source(PathAlgebra):
     # --- kernels ------------------------------------------------------------------------------------------------------
 
     def node_kernel(self) -> str:
-        what, channels = self.what, self.c.channels
+        channels = self.c.channels
         self._header(
             "programs (receiver, channel block, group of paths); loops over the edges of the receiver",
             ["receiver_starts", "num_edges"],
@@ -49,8 +64,9 @@ class _Source(PathAlgebra):
         self._channels()
         self.put("first = tl.load(receiver_starts + node)")
         self.put("last = tl.load(receiver_starts + node + 1)")
-        if "g" in what.wants:
-            self.put(f"z_row = z_ptr + node * {self.c.num_rows_out * channels} + channel")
+        self.put("first_edge = 0")
+        self.put("last_edge = num_edges")
+        self.put(f"z_row = z_ptr + node * {self.c.num_rows_out * channels} + channel")
         if self.needs_g:
             self.put(f"g_row = g_ptr + node * {self.c.num_rows_out * channels} + channel")
         for group in self._each_group():
@@ -58,20 +74,34 @@ class _Source(PathAlgebra):
             if self.tuning.hold and self.needs_g:
                 for k in rows:
                     self.put(f"g{k} = {self.load(f'g_row + {k * channels}')}")
-            if "g" in what.wants:
-                for k in rows:
-                    self.put(f"z{k} = tl.zeros([BLOCK], dtype=SUM)")
+            for k in rows:
+                self.put(f"z{k} = tl.zeros([BLOCK], dtype=SUM)")
             self._first_weights(group)
-            unroll = self.tuning.unroll
-            stages = f", num_stages={self.tuning.stages}" if self.tuning.stages > 1 else ""
-            self.put(f"for edge in tl.range(first, last, {unroll}{stages}):")
-            self.depth += 1
-            self._edges(group)
-            self.depth -= 1
-            if "g" in what.wants:
-                for k in rows:
-                    self.store(f"z_row + {k * channels}", f"z{k}")
+            self._loop_over_edges(group)
+            for k in rows:
+                self.store(f"z_row + {k * channels}", f"z{k}")
         return "\n".join(self.lines) + "\n"
+
+    def edge_kernel(self) -> str:
+        channels = self.c.channels
+        self._header("programs (a few edges, channel block)", ["receivers", "first_edge", "last_edge"])
+        num_blocks = -(-channels // self.tuning.block)
+        self.put(f"block = tl.program_id(0) % {num_blocks}")
+        self._channels()
+        self.put(f"first = first_edge + (tl.program_id(0) // {num_blocks}).to(tl.int64) * {self.tuning.edges}")
+        self.put(f"last = tl.minimum(first + {self.tuning.edges}, last_edge)")
+        for group in self._each_group():
+            self._first_weights(group)
+            self._loop_over_edges(group)
+        return "\n".join(self.lines) + "\n"
+
+    def _loop_over_edges(self, group: list[PathCoupling]) -> None:
+        unroll = self.tuning.unroll
+        stages = f", num_stages={self.tuning.stages}" if self.tuning.stages > 1 else ""
+        self.put(f"for edge in tl.range(first, last, {unroll}{stages}):")
+        self.depth += 1
+        self._edges(group)
+        self.depth -= 1
 
     def matrix_kernel(self) -> str:
         channels, num_basis = self.c.channels, self.what.num_basis
@@ -90,12 +120,7 @@ class _Source(PathAlgebra):
             rows = [(q, self.c.paths.index(path)) for path in group for q in range(num_basis)]
             for q, p in rows:
                 self.put(f"dm{q}_{p} = tl.zeros([BLOCK], dtype=SUM)")
-            self.put("for edge in range(first, last):")
-            self.depth += 1
-            self.put("receiver = tl.load(receivers + edge)")
-            self.put(f"g_row = g_ptr + receiver * {self.c.num_rows_out * channels} + channel")
-            self._edges(group)
-            self.depth -= 1
+            self._loop_over_edges(group)
             for q, p in rows:
                 row = f"dm_ptr + (slice * {num_basis} + {q}) * {stride} + {p * channels} + channel"
                 self.store(row, f"dm{q}_{p}")
@@ -108,7 +133,7 @@ class _Source(PathAlgebra):
         tensors += [f"t{letter}" for letter in what.tangents]
         tensors += ["z" if letter == "g" else f"d{letter}" for letter in what.wants]
         arguments = [*more, "senders", *(f"{tensor}_ptr" for tensor in tensors)]
-        numbers = [name for name in more if name.startswith(("num", "edges_per"))]
+        numbers = [name for name in more if not name.startswith("receiver")]
         tangents = f" of its tangent by {', '.join(what.tangents)}" if what.tangents else ""
         self.put('"""Written by sciml.kernels.channelwise_source, which has the formulas.')
         self.put("")
@@ -158,10 +183,10 @@ class _Source(PathAlgebra):
             p = self.c.paths.index(path)
             self.put(f"# path {p}: {path.name}")
             self._read_weights(p)
-            if self.needs_g and not self.tuning.hold:
-                for k in path.rows_out:
-                    self.put(f"g{k} = {self.load(f'g_row + {k * self.c.channels}')}")
             for n in range(self.tuning.unroll):
+                if self.needs_g and not (self.by_node and (self.tuning.hold or n)):
+                    for k in path.rows_out:
+                        self.put(f"g{k} = {self.load(f'g_row{self._of_g(n)} + {k * self.c.channels}')}")
                 self.path(path, p, n)
         for n in range(self.tuning.unroll):
             self._write_edge(group, n)
@@ -179,6 +204,9 @@ class _Source(PathAlgebra):
             inside = "inside & " if self.masked else ""
             self.put(f"there{s} = {inside}(channel * 0 + edge + {n} < last)")
         self.put(f"sender{s} = tl.load(senders + {edge})")
+        if self.needs_g and not self.by_node:
+            self.put(f"receiver{s} = tl.load(receivers + {edge})")
+            self.put(f"g_row{s} = g_ptr + receiver{s} * {self.c.num_rows_out * channels} + channel")
         used1 = sorted({i for path in group for i in path.rows1})
         used2 = sorted({j for path in group for _, j, _, _ in path.entries})
         for name in self._given("y"):
@@ -214,6 +242,14 @@ class _Source(PathAlgebra):
         """An argument and its tangent, if there is one."""
         return [letter, f"t{letter}"] if letter in self.what.tangents else [letter]
 
+    @property
+    def by_node(self) -> bool:
+        """Whether the edges of a program have one receiver."""
+        return "g" in self.what.wants
+
+    def _of_g(self, n: int) -> str:
+        return "" if self.by_node else suffix(n)
+
     def _prefetched(self) -> list[str]:
         """Names of the weights that are read an edge ahead."""
         return self._given("w") if self.tuning.prefetch and self.what.weights == "dense" else []
@@ -222,7 +258,7 @@ class _Source(PathAlgebra):
         stride = len(self.c.paths) * self.c.channels
         for name in self._prefetched():
             # A receiver without edges reads those of another.
-            self.put(f"{name}_row = {name}_ptr + tl.minimum(first, num_edges - 1) * {stride} + channel")
+            self.put(f"{name}_row = {name}_ptr + tl.minimum(first, last_edge - 1) * {stride} + channel")
             for p in (self.c.paths.index(path) for path in group):
                 self.put(f"next_{name}{p} = {self.load(f'{name}_row + {p * self.c.channels}')}")
 
@@ -283,12 +319,13 @@ class _Source(PathAlgebra):
                 zeros = " + tl.zeros([BLOCK], dtype=SUM)"  # where it is a plain 0
                 self.put(f"tl.store(dw_row{s} + {p * channels}, dw{p}{s}{zeros}{mask})")
         if "x" in what.wants:
-            self.put(f"dx_row = dx_ptr + {edge} * {self.c.num_rows1 * channels} + channel")
+            self.put(f"dx_row = dx_ptr + ({edge} - first_edge) * {self.c.num_rows1 * channels} + channel")
             for i in range(self.c.num_rows1):
                 self.put(f"tl.store(dx_row + {i * channels}, dx{i}{s}{mask})")
         sums = {"y": ("dy", self.c.num_rows2), "b": ("db", what.num_basis)}
         for name, size in (sums[letter] for letter in "yb" if letter in what.wants):
-            self.put(f"row = {name}_ptr + (block.to(tl.int64) * num_edges + {edge}) * {size}")
+            rows = f"block.to(tl.int64) * (last_edge - first_edge) + {edge} - first_edge"
+            self.put(f"row = {name}_ptr + ({rows}) * {size}")
             for j in range(size):
                 self.put(f"tl.store(row + {j}, tl.sum({name}{j}{s}){number})")
 

@@ -12,13 +12,16 @@ from sciml.kernels.launch import launch
 BLOCK = 256
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_row", "last_row"])
 def segment_sum_kernel(
     messages: Any,
     order: Any,
     starts: Any,
     z: Any,
     ROW: tl.constexpr,
+    first_row: Any,
+    last_row: Any,
+    ADD: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK: tl.constexpr,
     AT_ONCE: tl.constexpr,
@@ -37,31 +40,45 @@ def segment_sum_kernel(
     for position in range(first, last, AT_ONCE):
         there = position + step < last
         rows = tl.load(order + position + step, mask=there, other=0)
-        mask = there[:, None] & inside[None, :]
-        totals += tl.load(messages + rows[:, None] * ROW + column[None, :], mask=mask, other=0.0).to(SUM)
-    tl.store(z + node * ROW + column, tl.sum(totals, axis=0), mask=inside)
+        here = there & (rows >= first_row) & (rows < last_row)
+        pointers = messages + (rows - first_row)[:, None] * ROW + column[None, :]
+        totals += tl.load(pointers, mask=here[:, None] & inside[None, :], other=0.0).to(SUM)
+    total = tl.sum(totals, axis=0)
+    if ADD:
+        total += tl.load(z + node * ROW + column, mask=inside, other=0.0).to(SUM)
+    tl.store(z + node * ROW + column, total, mask=inside)
 
 
-def segment_sum(messages: Tensor, order: Tensor, starts: Tensor) -> Tensor:
+def segment_sum(
+    messages: Tensor,
+    order: Tensor,
+    starts: Tensor,
+    *,
+    rows: tuple[int, int] | None = None,
+    into: Tensor | None = None,
+) -> Tensor:
     """Add rows, (edges, columns) → (segments, columns), bitwise reproducibly.
 
     Args:
         messages: (edges, columns), contiguous.
         order: (edges,), int64, rows sorted by segment.
         starts: (segments + 1,), int64.
+        rows: first and last (exclusive) of the rows that `messages` holds, if not all.
+        into: (segments, columns), contiguous, to add the sums to; if None they are returned alone.
     """
     num_segments, columns = starts.shape[0] - 1, messages.shape[1]
-    z = messages.new_empty(num_segments, columns)
+    z = messages.new_empty(num_segments, columns) if into is None else into
     if z.numel():
-        grid = (num_segments, triton.cdiv(columns, BLOCK))
         launch(
             segment_sum_kernel,
-            grid,
+            (num_segments, triton.cdiv(columns, BLOCK)),
             messages,
             order,
             starts,
             z,
-            ROW=columns,
+            columns,
+            *(rows or (0, messages.shape[0])),
+            ADD=into is not None,
             SUM=tl.float64 if messages.dtype == torch.float64 else tl.float32,
             BLOCK=BLOCK,
             AT_ONCE=4,

@@ -219,6 +219,8 @@ class Bilinear(PointwiseProduct):
             form = None if orbits is None else self._form(orbits)
             self._choose_kernels(form, implementation)
 
+    kernels_by_default = False  # their times are not known yet
+
     @staticmethod
     def no_kernels(problem: TensorProductProblem) -> str | None:
         """Why there are no kernels for a problem, or None if there are."""

@@ -26,9 +26,9 @@ class GauntGrid(Bilinear):
     decomposition of the Gaunt tensor, of rank (⌊S/2⌋+1)(S+1), or twice that if x or y has irreps of both p(-1)^l.
 
     Two ways to the points and back: "dense", one matrix of harmonics, O(L⁴); or "separable", Legendre functions to the
-    heights and trigonometric ones to the azimuths, O(L³), which moves more memory for its fewer operations. Kernels, which
-    are for problems that "auto" transforms by one matrix, do the two steps in registers, on a grid that is its own image
-    under three reflections.
+    heights and trigonometric ones to the azimuths, O(L³), which moves more memory for its fewer operations. Kernels,
+    for problems that "auto" transforms by one matrix, do the two steps in registers, on a grid that three reflections
+    map to itself.
 
     Args:
         problem: what to compute.

@@ -65,8 +65,8 @@ class TensorProduct(ConstantsModule):
     Args:
         problem: what to compute.
         layout: of x, y and z: "mul_ir" (e3nn's, components contiguous) or "ir_mul" (channels contiguous).
-        implementation: "torch"; "triton" for kernels, or a reason why there are none; "auto" for kernels wherever the
-            tensors are on a CUDA device and the problem has kernels, and torch elsewhere.
+        implementation: "torch"; "triton" for kernels, or a reason why there are none; "auto" for kernels where the
+            tensors are on a CUDA device, the problem has kernels and they were measured to be faster; else torch.
 
     Attributes:
         problem: the same.
@@ -118,7 +118,9 @@ class TensorProduct(ConstantsModule):
         if self.requested == "triton":
             check_device(x.device)
             return True
-        return self.requested == "auto" and x.is_cuda
+        return self.requested == "auto" and self.kernels_by_default and x.is_cuda
+
+    kernels_by_default = True  # whether "auto" takes them
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return z, (batch, irreps_out.dim).

@@ -33,10 +33,10 @@ PASSES = {
 _AHEAD = (1, False, 1, True)
 CANDIDATES: dict[str, tuple[tuple, ...]] = {
     "forward": ((128, 4, 1, 2), (128, 4, 2, 2), (64, 2, 2, 2), (128, 2, 2, 1, False, 3), (128, 4, 2, *_AHEAD)),
-    "backward": ((32, 1, 1, 1, True), (32, 1), (64, 2, 1, 1, True), (32, 1, 1, *_AHEAD), (32, 1, 1, 1, True, 1, True)),
+    "backward": ((32, 1), (64, 2), (32, 1, 1, *_AHEAD), (32, 1, 1, *_AHEAD, 16), (32, 1, 1, *_AHEAD, 4)),
     "double backward": ((32, 1, 1, 1, True), (32, 1), (32, 1, 1, *_AHEAD)),
     "forward, radial": ((128, 4, 2, 2), (128, 4, 2, 4), (128, 2, 3, 2), (128, 2, 4, 4), (64, 2, 1, 1), (64, 2, 2, 2)),
-    "backward, radial": ((32, 1), (32, 1, 1, 1, True), (64, 1)),
+    "backward, radial": ((32, 1), (32, 1, 1, 2), (64, 1), (32, 1, 1, 1, False, 1, False, 16)),
     "double backward, radial": ((32, 1),),
     "matrix, radial": ((32, 1, 3), (32, 1, 2), (64, 2, 3)),
 }
@@ -96,17 +96,18 @@ def _compile(task: tuple[KernelCase, str, Tuning]) -> None:
 
 
 def _time(case: KernelCase, name: str, tuning: Tuning, budget: float) -> Timed:
-    from sciml.kernels.channelwise import matrix_pass, node_pass, plan_of
+    from sciml.kernels.channelwise import Edges, edge_pass, matrix_pass, node_pass, plan_of
 
     what, key = PASSES[name], problem_key(case.problem)
     senders, receivers, num_nodes = case.graph()
     inputs = _inputs(case, num_nodes, senders.numel())
     starts = torch.searchsorted(receivers, torch.arange(num_nodes + 1, device=case.device))
 
+    graph = Edges(senders, receivers, starts)  # without sums over senders, which are another kernel
+    run = matrix_pass if "m" in what.wants else node_pass if "g" in what.wants else edge_pass
+
     def task() -> dict[str, Tensor]:
-        if "m" in what.wants:
-            return matrix_pass(key, what, (receivers, senders), inputs, tuning=tuning)
-        return node_pass(key, what, (starts, senders), inputs, tuning=tuning)
+        return run(key, what, graph, inputs, tuning=tuning)
 
     try:
         seconds = time_median(task, device=case.device, budget=budget)

@@ -160,7 +160,7 @@ class ManyBodyPower(ConstantsModule):
         if self.requested == "triton":
             check_device(x.device)
             return True
-        return self.requested == "auto" and x.is_cuda
+        return False  # "auto" as well: the kernels' times are not known yet
 
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return z, (batch, irreps_out.dim).

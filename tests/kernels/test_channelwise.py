@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from sciml.kernels import available
-from sciml.kernels.channelwise import node_pass, plan_of
+from sciml.kernels import available, channelwise
+from sciml.kernels.channelwise import Edges, edge_pass, node_pass, plan_of
 from sciml.kernels.channelwise_couplings import couplings, problem_key
 from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.tensor_products import RadialWeights, TensorProductProblem, tensor_product
@@ -72,8 +72,6 @@ def test_contract_in_lower_precision(dtype):
 
 
 def test_contract_sees_a_wrong_coefficient(monkeypatch):
-    from sciml.kernels import channelwise
-
     right = couplings(problem_key(PROBLEM))
     path = right.paths[0]
     i, j, k, value = path.entries[0]
@@ -150,6 +148,7 @@ def test_only_what_is_wanted_is_differentiated(wanted):
         Tuning(64, 2, hold=True),
         Tuning(32, 1, stages=2),
         Tuning(32, 1, prefetch=True),
+        Tuning(32, 1, edges=1),
     ],
     ids=str,
 )
@@ -159,7 +158,7 @@ def test_only_what_is_wanted_is_differentiated(wanted):
 def test_all_tunings_compute_the_same(what, tuning, poisoned):
     key = problem_key(TensorProductProblem("33x0e+33x1o", "0e+1o", "0e+1o"))
     if tuning.groups > 1 and what.wants != "g":
-        with pytest.raises(ValueError, match="all paths add to those by x, y and b: groups=1"):
+        with pytest.raises(ValueError, match="all paths add to what an edge stores: groups=1"):
             plan_of(key, what, tuning)
         return
     c, num_nodes = couplings(key), 4
@@ -169,9 +168,30 @@ def test_all_tunings_compute_the_same(what, tuning, poisoned):
     shapes = {"x": (4, c.num_rows1 * c.channels), "y": (6, c.num_rows2), "w": (6, numel), "b": (6, 2), "m": (2, numel)}
     shapes["g"] = (4, c.num_rows_out * c.channels)
     inputs = {f"{t}{name}": normal(*shape) for name, shape in shapes.items() for t in ("", "t")}
-    wanted, got = (node_pass(key, what, (starts, senders), inputs, tuning=t) for t in (Tuning(32, 1), tuning))
+    order = senders.argsort(stable=True)
+    graph = Edges(senders, receivers, starts, order, torch.searchsorted(senders[order], starts.new_tensor(range(5))))
+    run = node_pass if "g" in what.wants else edge_pass
+    wanted, got = (run(key, what, graph, inputs, tuning=t) for t in (Tuning(32, 1), tuning))
     for letter in what.wants:
         torch.testing.assert_close(got[letter], wanted[letter], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 600, 10**6])
+@pytest.mark.parametrize("weights", ["dense", "radial"])
+def test_messages_are_formed_in_parts(size, weights, monkeypatch, poisoned):
+    exact, kernels = products()
+    senders, receivers = edges([0, 0, 1, 2, 2, 3, 3], 4)
+    given = [normal(7, exact.weight_numel)] if weights == "dense" else [normal(7, 2), normal(2, exact.weight_numel)]
+    inputs = [normal(4, exact.dim1), normal(7, exact.dim2), *given]
+    monkeypatch.setitem(channelwise.MESSAGE_BYTES, weights, size)
+    found = []
+    for product in (exact, kernels):
+        x, y, *w = leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        w = RadialWeights(*w) if weights == "radial" else w[0]
+        z = product.convolve(x, y, w, product.prepare(senders, receivers, 4))
+        found.append(torch.autograd.grad(z.square().sum(), leaves))
+    for wanted, got in zip(*found, strict=True):
+        assert relative(got, wanted) < 1e-13
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
