@@ -159,7 +159,7 @@ register_autograd("sciml::channelwise_convolution", _convolution_gradients, setu
 # --- second derivative ------------------------------------------------------------------------------------------------
 
 
-def _save_backward(ctx: Any, inputs: tuple, output: tuple) -> None:  # noqa: ARG001
+def _save_derivative(ctx: Any, inputs: tuple, output: tuple) -> None:  # noqa: ARG001
     ctx.set_materialize_grads(False)
     ctx.key, ctx.wants = inputs[:2]
     ctx.save_for_backward(*inputs[2:])
@@ -179,16 +179,10 @@ def _backward_gradients(ctx: Any, *tangents: Optional) -> tuple:
     return (None, None, *found, *nothing[2 + len(found) :])
 
 
-register_autograd("sciml::channelwise_backward", _backward_gradients, setup_context=_save_backward)
+register_autograd("sciml::channelwise_backward", _backward_gradients, setup_context=_save_derivative)
 
 
 # --- and beyond -------------------------------------------------------------------------------------------------------
-
-
-def _save_double_backward(ctx: Any, inputs: tuple, output: tuple) -> None:  # noqa: ARG001
-    ctx.set_materialize_grads(False)
-    ctx.key, ctx.wants = inputs[:2]
-    ctx.save_for_backward(*inputs[2:])
 
 
 def _double_backward_gradients(ctx: Any, *cotangents: Optional) -> tuple:
@@ -265,4 +259,4 @@ def composed_double_backward(
     return totals
 
 
-register_autograd("sciml::channelwise_double_backward", _double_backward_gradients, setup_context=_save_double_backward)
+register_autograd("sciml::channelwise_double_backward", _double_backward_gradients, setup_context=_save_derivative)

@@ -221,7 +221,8 @@ class ClebschGordan(TensorProduct):
         """Why there are no kernels for a problem, or None if there are."""
         return why_not_channelwise(problem)
 
-    takes_radial_weights = True
+    # Every function is a load and a multiplication for each path and channel of an edge.
+    most_radial_functions = 16
 
     def _by_kernels(
         self, x: Tensor, y: Tensor, weights: Tensor | None, matrix: Tensor | None, graph: ConvolutionGraph

@@ -290,6 +290,16 @@ def test_bad_radial_weights():
         kernels.convolve(x, y, RadialWeights(basis, normal(4, kernels.weight_numel)), graph)
 
 
+def test_weights_of_many_radial_functions_are_formed_beforehand(monkeypatch):
+    exact, kernels = products()
+    senders, receivers = edges([0, 1], 3)
+    x, y = normal(3, exact.dim1), normal(2, exact.dim2)
+    weights = RadialWeights(normal(2, 64), normal(64, exact.weight_numel))
+    monkeypatch.setattr(kernels, "_convolve_radial", lambda *_: pytest.fail("64 functions in one kernel"))
+    wanted, got = (p.convolve(x, y, weights, p.prepare(senders, receivers, 3)) for p in (exact, kernels))
+    torch.testing.assert_close(got, wanted)
+
+
 # --- compiled ---------------------------------------------------------------------------------------------------------
 
 
