@@ -18,12 +18,8 @@ from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.kernels.channelwise_source import edge_kernel, matrix_kernel, node_kernel, split_paths
 from sciml.kernels.generated import import_source
 from sciml.kernels.launch import launch
-from sciml.kernels.segment_sum import segment_sum
 
 Optional = Tensor | None
-
-# Most bytes of messages at a time, of the gradients of x by edge: with radial weights nothing else is as large.
-MESSAGE_BYTES = {"dense": 2**30, "ones": 2**28, "radial": 48 * 2**20}
 
 # Most slices of edges, and fewest edges of one, whose gradients of the radial matrix are formed side by side. They
 # depend on the number of edges alone, so that sums are in the same order on every device.
@@ -81,6 +77,11 @@ class Plan(NamedTuple):
     num_groups: int
     arguments: tuple[str, ...]
 
+    @property
+    def num_columns_out(self) -> int:
+        """Columns of z."""
+        return self.couplings.num_rows_out * self.couplings.channels
+
 
 @lru_cache(maxsize=1024)
 def plan_of(key: str, what: Pass, tuning: Tuning | None = None) -> Plan:
@@ -97,7 +98,14 @@ def plan_of(key: str, what: Pass, tuning: Tuning | None = None) -> Plan:
 
 
 def node_pass(
-    key: str, what: Pass, edges: Edges, inputs: dict[str, Optional], *, tuning: Tuning | None = None
+    key: str,
+    what: Pass,
+    edges: Edges,
+    inputs: dict[str, Optional],
+    *,
+    rows: tuple[int, int] | None = None,
+    into: Tensor | None = None,
+    tuning: Tuning | None = None,
 ) -> dict[str, Tensor]:
     """Derivatives by g and what else is wanted, by programs of one receiver; see `channelwise_source.node_kernel`.
 
@@ -107,75 +115,58 @@ def node_pass(
         edges: the graph.
         inputs: by letter: x (nodes, rows1·U), y (edges, rows2), w or b and m, g (nodes, rows_out·U), and tangents as
             "tx", "ty" and so on.
+        rows: first and last (exclusive) of the edges, if not all; w and its tangent are of these edges.
+        into: g is added to this.
         tuning: if not that of `tuning_of`.
 
     Returns:
-        By letter: g (nodes, rows_out·U), x (nodes, rows1·U), y (edges, rows2), w (edges, paths·U), b (edges, K).
+        By letter: g (nodes, rows_out·U); and of the edges x (rows, rows1·U), y (rows, rows2), w (rows, paths·U) and b
+        (rows, K).
     """
     plan = plan_of(key, what, tuning)
-    x = inputs["x"]
-    assert x is not None
-    num_nodes, num_edges = edges.receiver_starts.shape[0] - 1, edges.senders.shape[0]
-    results = _new_results(plan, what, x, num_edges)
-    results["g"] = x.new_empty(num_nodes, plan.couplings.num_rows_out * plan.couplings.channels)
-    if num_edges == 0:
-        for result in results.values():
-            result.zero_()
-    elif num_nodes:
-        grid = num_nodes * plan.num_blocks * plan.num_groups
-        _launch(plan, (grid,), (edges.receiver_starts, num_edges), edges, inputs, [results[n] for n in what.wants])
-    return _summed(results, x, edges)
+    first, last = rows or (0, edges.senders.shape[0])
+    x, num_nodes = _given(inputs, "x"), edges.receiver_starts.shape[0] - 1
+    results = _new_results(plan, what, x, last - first)
+    results["g"] = x.new_empty(num_nodes, plan.num_columns_out) if into is None else into
+    if last == first and into is None:
+        results["g"].zero_()
+    elif last > first:
+        grid = (num_nodes * plan.num_blocks * plan.num_groups,)
+        firsts = (edges.receiver_starts, first, last)
+        _launch(plan, grid, firsts, edges, inputs, [results[n] for n in what.wants], ADD=into is not None)
+    return _over_blocks(results, x)
 
 
 def edge_pass(
-    key: str, what: Pass, edges: Edges, inputs: dict[str, Optional], *, tuning: Tuning | None = None
+    key: str,
+    what: Pass,
+    edges: Edges,
+    inputs: dict[str, Optional],
+    *,
+    rows: tuple[int, int] | None = None,
+    tuning: Tuning | None = None,
 ) -> dict[str, Tensor]:
     """Derivatives that are of an edge, by programs of a few edges; see `channelwise_source.edge_kernel`.
-
-    The gradients of x by edge are formed and summed for so many edges at a time that they take `MESSAGE_BYTES`.
 
     Args:
         key: of the problem.
         what: derivatives wanted, of x, y, w and b.
         edges: the graph.
         inputs: as in `node_pass`.
+        rows: the same.
         tuning: if not that of `tuning_of`.
 
     Returns:
         As `node_pass`.
     """
     plan = plan_of(key, what, tuning)
-    x = inputs["x"]
-    assert x is not None
-    num_edges = edges.senders.shape[0]
-    at_once = _edges_at_once(plan, what, x, edges)
-    if at_once >= num_edges:
-        results = _new_results(plan, what, x, num_edges)
-        if num_edges:
-            _launch_edges(plan, what, (0, num_edges), edges, inputs, results)
-        return _summed(results, x, edges)
-    assert edges.sender_order is not None
-    assert edges.sender_starts is not None
-    c, totals = plan.couplings, x.new_zeros(x.shape, dtype=_wider(x))
-    sizes = {"y": c.num_rows2, "b": what.num_basis, "w": len(c.paths) * c.channels}
-    whole = {n: x.new_empty(num_edges, size) for n, size in sizes.items() if n in what.wants}
-    for first in range(0, num_edges, at_once):
-        last = min(first + at_once, num_edges)
-        part = _new_results(plan, what, x, last - first, but="w") | {n: t for n, t in whole.items() if n == "w"}
-        _launch_edges(plan, what, (first, last), edges, inputs, part)
-        segment_sum(part["x"], edges.sender_order, edges.sender_starts, rows=(first, last), into=totals)
-        for n in set("yb") & set(what.wants):
-            whole[n][first:last] = part[n].sum(dim=0).to(x.dtype)
-    return whole | {"x": totals.to(x.dtype)}
-
-
-def _edges_at_once(plan: Plan, what: Pass, x: Tensor, edges: Edges) -> int:
-    num_edges = edges.senders.shape[0]
-    if "x" not in what.wants or edges.sender_order is None or not isinstance(num_edges, int):
-        return num_edges  # a size that is traced has no value to divide by
-    row = plan.couplings.num_rows1 * plan.couplings.channels * x.element_size()
-    chunks = -(-num_edges * row // MESSAGE_BYTES[what.weights])
-    return -(-num_edges // max(chunks, 1))
+    first, last = rows or (0, edges.senders.shape[0])
+    x = _given(inputs, "x")
+    results = _new_results(plan, what, x, last - first)
+    if last > first:
+        grid = (-(-(last - first) // plan.tuning.edges) * plan.num_blocks,)
+        _launch(plan, grid, (edges.receivers, first, last), edges, inputs, [results[n] for n in what.wants])
+    return _over_blocks(results, x)
 
 
 def matrix_pass(
@@ -191,45 +182,42 @@ def matrix_pass(
         tuning: if not that of `tuning_of`.
     """
     plan = plan_of(key, what, tuning)
-    x = inputs["x"]
-    assert x is not None
-    num_edges = edges.senders.shape[0]
+    x, num_edges = _given(inputs, "x"), edges.senders.shape[0]
     num_slices = min(SLICES, max(1, -(-num_edges // EDGES_PER_SLICE)))
     partial = x.new_empty(
         num_slices, what.num_basis, len(plan.couplings.paths) * plan.couplings.channels, dtype=_wider(x)
     )
     grid = (num_slices, plan.num_blocks, plan.num_groups)
-    _launch(plan, grid, (edges.receivers, num_edges, -(-num_edges // num_slices)), edges, inputs, [partial])
+    _launch(plan, grid, (edges.receivers, 0, num_edges, -(-num_edges // num_slices)), edges, inputs, [partial])
     return {"m": partial.sum(dim=0).to(x.dtype)}
 
 
-def _launch_edges(
-    plan: Plan,
-    what: Pass,
-    rows: tuple[int, int],
-    edges: Edges,
-    inputs: dict[str, Optional],
-    results: dict[str, Tensor],
-) -> None:
-    grid = -(-(rows[1] - rows[0]) // plan.tuning.edges) * plan.num_blocks
-    _launch(plan, (grid,), (edges.receivers, *rows), edges, inputs, [results[n] for n in what.wants])
+def _given(inputs: dict[str, Optional], name: str) -> Tensor:
+    tensor = inputs[name]
+    assert tensor is not None
+    return tensor
 
 
 def _launch(
-    plan: Plan, grid: tuple, firsts: tuple, edges: Edges, inputs: dict[str, Optional], results: list[Tensor]
+    plan: Plan,
+    grid: tuple,
+    firsts: tuple,
+    edges: Edges,
+    inputs: dict[str, Optional],
+    results: list[Tensor],
+    **constants: Any,
 ) -> None:
-    given = [inputs[name] for name in plan.arguments]
-    assert all(tensor is not None for tensor in given)
     launch(
         plan.kernel,
         grid,
         *firsts,
         edges.senders,
-        *(tensor.contiguous() for tensor in given if tensor is not None),
+        *(_given(inputs, name).contiguous() for name in plan.arguments),
         *results,
         SUM=tl.float64 if results[0].dtype == torch.float64 else tl.float32,
         BLOCK=plan.tuning.block,
         num_warps=plan.tuning.warps,
+        **constants,
     )
 
 
@@ -238,7 +226,7 @@ def _wider(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _new_results(plan: Plan, what: Pass, x: Tensor, num_edges: int, but: str = "g") -> dict[str, Tensor]:
+def _new_results(plan: Plan, what: Pass, x: Tensor, num_edges: int) -> dict[str, Tensor]:
     """What kernels store of edges: y and b by channel block, in the dtype of sums."""
     c = plan.couplings
     shapes = {
@@ -247,30 +235,9 @@ def _new_results(plan: Plan, what: Pass, x: Tensor, num_edges: int, but: str = "
         "w": (num_edges, len(c.paths) * c.channels),
         "b": (plan.num_blocks, num_edges, what.num_basis),
     }
-    return {
-        n: x.new_empty(shapes[n], dtype=_wider(x) if n in "yb" else x.dtype) for n in what.wants if n not in but + "g"
-    }
+    return {n: x.new_empty(shapes[n], dtype=_wider(x) if n in "yb" else x.dtype) for n in what.wants if n in shapes}
 
 
-def _summed(results: dict[str, Tensor], x: Tensor, edges: Edges) -> dict[str, Tensor]:
-    """Gradients of y and b over channel blocks, and of x over the edges of each sender."""
-    for n in set("yb") & set(results):
-        results[n] = results[n].sum(dim=0).to(x.dtype)
-    if "x" in results and edges.sender_order is not None and edges.sender_starts is not None:
-        results["x"] = segment_sum(results["x"], edges.sender_order, edges.sender_starts)
-    return results
-
-
-def derivatives(
-    key: str, wants: str, tangents: str, inputs: dict[str, Optional], edges: Edges, kind: tuple[str, int]
-) -> dict[str, Tensor]:
-    """All derivatives wanted, of "gxyw" or "gxybm", each with the fewest passes."""
-    weights, num_basis = kind
-    of_edges = "".join(letter for letter in wants if letter in "gxywb")
-    results: dict[str, Tensor] = {}
-    if of_edges:
-        run = node_pass if "g" in wants else edge_pass
-        results |= run(key, Pass(of_edges, tangents, weights, num_basis), edges, inputs)
-    if "m" in wants:
-        results |= matrix_pass(key, Pass("m", tangents, weights, num_basis), edges, inputs)
-    return results
+def _over_blocks(results: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """Gradients of y and b, summed over channel blocks."""
+    return {n: result.sum(dim=0).to(x.dtype) if n in "yb" else result for n, result in results.items()}

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.library import register_autograd, triton_op
 
-from sciml.kernels.channelwise import Edges, Optional, derivatives, weights_kind
+from sciml.kernels.channelwise import Edges, Optional, weights_kind
+from sciml.kernels.channelwise_derivatives import derivatives
 
 _GRAPH = ("senders", "receivers", "receiver_starts", "sender_order", "sender_starts")
 

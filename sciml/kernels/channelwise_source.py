@@ -9,7 +9,8 @@ from sciml.kernels.channelwise_form import Pass, PathAlgebra, Tuning, suffix
 def node_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     """Source of `kernel`: programs (receiver, channel block, group of paths) that loop over the edges of a receiver.
 
-    They store ∂/∂g of the receiver once, from registers, and of each edge what `edge_kernel` stores.
+    They store ∂/∂g of the receiver once, from registers, or add it to what is there if edges come in parts; and of each
+    edge what `edge_kernel` stores.
 
     Raises:
         ValueError: for groups of paths where all paths add to what an edge stores.
@@ -54,7 +55,8 @@ class _Source(PathAlgebra):
         channels = self.c.channels
         self._header(
             "programs (receiver, channel block, group of paths); loops over the edges of the receiver",
-            ["receiver_starts", "num_edges"],
+            ["receiver_starts", "first_edge", "last_edge"],
+            constants=["ADD"],
         )
         # Blocks and groups of one node side by side: what they read of an edge lies side by side in memory.
         num_blocks, num_groups = -(-channels // self.tuning.block), len(split_paths(self.c.paths, self.tuning.groups))
@@ -62,10 +64,11 @@ class _Source(PathAlgebra):
         self.put(f"block = tl.program_id(0) % {num_blocks}")
         self.put(f"group = (tl.program_id(0) // {num_blocks}) % {num_groups}")
         self._channels()
-        self.put("first = tl.load(receiver_starts + node)")
-        self.put("last = tl.load(receiver_starts + node + 1)")
-        self.put("first_edge = 0")
-        self.put("last_edge = num_edges")
+        self.put("first = tl.maximum(tl.load(receiver_starts + node), first_edge)")
+        self.put("last = tl.minimum(tl.load(receiver_starts + node + 1), last_edge)")
+        self.put("if ADD:")
+        self.put("    if first >= last:")
+        self.put("        return")
         self.put(f"z_row = z_ptr + node * {self.c.num_rows_out * channels} + channel")
         if self.needs_g:
             self.put(f"g_row = g_ptr + node * {self.c.num_rows_out * channels} + channel")
@@ -79,6 +82,8 @@ class _Source(PathAlgebra):
             self._first_weights(group)
             self._loop_over_edges(group)
             for k in rows:
+                self.put("if ADD:")
+                self.put(f"    z{k} += {self.load(f'z_row + {k * channels}')}")
                 self.store(f"z_row + {k * channels}", f"z{k}")
         return "\n".join(self.lines) + "\n"
 
@@ -108,14 +113,14 @@ class _Source(PathAlgebra):
         stride = len(self.c.paths) * channels
         self._header(
             "programs (slice of edges, channel block, group of paths)",
-            ["receivers", "num_edges", "edges_per_slice"],
+            ["receivers", "first_edge", "last_edge", "edges_per_slice"],
         )
         self.put("slice = tl.program_id(0).to(tl.int64)")
         self.put("block = tl.program_id(1)")
         self.put("group = tl.program_id(2)")
         self._channels()
-        self.put("first = slice * edges_per_slice")
-        self.put("last = tl.minimum(first + edges_per_slice, num_edges)")
+        self.put("first = first_edge + slice * edges_per_slice")
+        self.put("last = tl.minimum(first + edges_per_slice, last_edge)")
         for group in self._each_group():
             rows = [(q, self.c.paths.index(path)) for path in group for q in range(num_basis)]
             for q, p in rows:
@@ -126,7 +131,7 @@ class _Source(PathAlgebra):
                 self.store(row, f"dm{q}_{p}")
         return "\n".join(self.lines) + "\n"
 
-    def _header(self, programs: str, more: list[str]) -> None:
+    def _header(self, programs: str, more: list[str], constants: Sequence[str] = ()) -> None:
         what = self.what
         tensors = ["x", "y", *{"ones": "", "dense": "w", "radial": "bm"}[what.weights]]
         tensors += ["g"] if self.needs_g else []
@@ -154,7 +159,8 @@ class _Source(PathAlgebra):
         self.put("")
         self.put("")
         self.put(f"@triton.jit(do_not_specialize={numbers!r})" if numbers else "@triton.jit")
-        self.put(f"def kernel({', '.join(arguments)}, SUM: tl.constexpr, BLOCK: tl.constexpr):")
+        arguments += [f"{name}: tl.constexpr" for name in ("SUM", "BLOCK", *constants)]
+        self.put(f"def kernel({', '.join(arguments)}):")
         self.depth += 1
 
     def _channels(self) -> None:
@@ -220,14 +226,14 @@ class _Source(PathAlgebra):
         stride = len(self.c.paths) * channels
         if what.weights == "dense" and not self._prefetched():
             for name in self._given("w"):
-                self.put(f"{name}_row{s} = {name}_ptr + {edge} * {stride} + channel")
+                self.put(f"{name}_row{s} = {name}_ptr + ({edge} - first_edge) * {stride} + channel")
         if what.weights == "radial":
             for name in self._given("b"):
                 for q in range(what.num_basis):
                     pointer = f"{name}_ptr + {edge} * {what.num_basis} + {q}"
                     self.put(f"{name}{q}{s} = {self.load(pointer, channels=False)}")
         if "w" in what.wants:
-            self.put(f"dw_row{s} = dw_ptr + {edge} * {stride} + channel")
+            self.put(f"dw_row{s} = dw_ptr + ({edge} - first_edge) * {stride} + channel")
         if "x" in what.wants:
             for i in range(self.c.num_rows1):
                 self.put(f"dx{i}{s} = tl.zeros([BLOCK], dtype=SUM)")
@@ -258,7 +264,7 @@ class _Source(PathAlgebra):
         stride = len(self.c.paths) * self.c.channels
         for name in self._prefetched():
             # A receiver without edges reads those of another.
-            self.put(f"{name}_row = {name}_ptr + tl.minimum(first, last_edge - 1) * {stride} + channel")
+            self.put(f"{name}_row = {name}_ptr + (tl.minimum(first, last_edge - 1) - first_edge) * {stride} + channel")
             for p in (self.c.paths.index(path) for path in group):
                 self.put(f"next_{name}{p} = {self.load(f'{name}_row + {p * self.c.channels}')}")
 
@@ -266,7 +272,7 @@ class _Source(PathAlgebra):
         """Move the weights of this edge over, and read those of the next; of the last one again after it."""
         stride = len(self.c.paths) * self.c.channels
         for name in self._prefetched():
-            self.put(f"{name}_row = {name}_ptr + tl.minimum(edge + 1, last - 1) * {stride} + channel")
+            self.put(f"{name}_row = {name}_ptr + (tl.minimum(edge + 1, last - 1) - first_edge) * {stride} + channel")
             for p in (self.c.paths.index(path) for path in group):
                 self.put(f"{name}_{p} = next_{name}{p}")
                 self.put(f"next_{name}{p} = {self.load(f'{name}_row + {p * self.c.channels}')}")

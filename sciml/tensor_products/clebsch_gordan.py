@@ -221,8 +221,7 @@ class ClebschGordan(TensorProduct):
         """Why there are no kernels for a problem, or None if there are."""
         return why_not_channelwise(problem)
 
-    # Every function is a load and a multiplication for each path and channel of an edge.
-    most_radial_functions = 16
+    takes_radial_weights = True
 
     def _by_kernels(
         self, x: Tensor, y: Tensor, weights: Tensor | None, matrix: Tensor | None, graph: ConvolutionGraph

@@ -164,7 +164,7 @@ class TensorProduct(ConstantsModule):
         """
         num_edges = graph.senders.shape[0]
         if isinstance(weights, RadialWeights):
-            if weights.basis.shape[-1] <= self.most_radial_functions and self._on_kernels(x):
+            if self.takes_radial_weights and self._on_kernels(x):
                 self._check(x, y, None, batch=num_edges, of="edges")
                 self._check_radial(weights, num_edges)
                 return self._convolve_radial(x, y, weights, graph)
@@ -176,7 +176,7 @@ class TensorProduct(ConstantsModule):
         """The graph with the fields that kernels want, if it comes from elsewhere."""
         return sorted_by_sender(graph) if graph.receiver_starts is None else graph
 
-    most_radial_functions = 0  # of radial weights that kernels form; those of more are formed beforehand
+    takes_radial_weights = False  # whether kernels form them
 
     def _convolve_radial(self, x: Tensor, y: Tensor, weights: RadialWeights, graph: ConvolutionGraph) -> Tensor:
         """`convolve` of checked inputs, by kernels that form the weights."""

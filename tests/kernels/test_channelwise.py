@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sciml.kernels import available, channelwise
+from sciml.kernels import available, channelwise, channelwise_derivatives
 from sciml.kernels.channelwise import Edges, edge_pass, node_pass, plan_of
 from sciml.kernels.channelwise_couplings import couplings, problem_key
 from sciml.kernels.channelwise_form import Pass, Tuning
@@ -177,19 +177,23 @@ def test_all_tunings_compute_the_same(what, tuning, poisoned):
 
 
 @pytest.mark.parametrize("size", [1, 600, 10**6])
-@pytest.mark.parametrize("weights", ["dense", "radial"])
-def test_messages_are_formed_in_parts(size, weights, monkeypatch, poisoned):
+@pytest.mark.parametrize("num_basis", [None, 2, 3], ids=["dense", "radial", "many radial functions"])
+def test_edges_in_parts(size, num_basis, monkeypatch, poisoned):
     exact, kernels = products()
-    senders, receivers = edges([0, 0, 1, 2, 2, 3, 3], 4)
-    given = [normal(7, exact.weight_numel)] if weights == "dense" else [normal(7, 2), normal(2, exact.weight_numel)]
+    senders, receivers = edges([0, 0, 0, 2, 2, 3, 3], 4)
+    given = [normal(7, exact.weight_numel)] if num_basis is None else [normal(7, num_basis)]
+    given += [] if num_basis is None else [normal(num_basis, exact.weight_numel)]
     inputs = [normal(4, exact.dim1), normal(7, exact.dim2), *given]
-    monkeypatch.setitem(channelwise.MESSAGE_BYTES, weights, size)
+    monkeypatch.setattr(channelwise_derivatives, "PART_BYTES", dict.fromkeys(("dense", "radial"), size))
+    monkeypatch.setattr(channelwise_derivatives, "MOST_RADIAL_FUNCTIONS", 2)
     found = []
     for product in (exact, kernels):
         x, y, *w = leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-        w = RadialWeights(*w) if weights == "radial" else w[0]
+        w = RadialWeights(*w) if num_basis else w[0]
         z = product.convolve(x, y, w, product.prepare(senders, receivers, 4))
-        found.append(torch.autograd.grad(z.square().sum(), leaves))
+        first = torch.autograd.grad(z.square().sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), leaves)
+        found.append([z, *first, *second])
     for wanted, got in zip(*found, strict=True):
         assert relative(got, wanted) < 1e-13
 
@@ -288,16 +292,6 @@ def test_bad_radial_weights():
     basis = normal(2, 4, dtype=torch.float32)
     with pytest.raises(ValueError, match=r"radial basis of torch\.float32"):
         kernels.convolve(x, y, RadialWeights(basis, normal(4, kernels.weight_numel)), graph)
-
-
-def test_weights_of_many_radial_functions_are_formed_beforehand(monkeypatch):
-    exact, kernels = products()
-    senders, receivers = edges([0, 1], 3)
-    x, y = normal(3, exact.dim1), normal(2, exact.dim2)
-    weights = RadialWeights(normal(2, 64), normal(64, exact.weight_numel))
-    monkeypatch.setattr(kernels, "_convolve_radial", lambda *_: pytest.fail("64 functions in one kernel"))
-    wanted, got = (p.convolve(x, y, weights, p.prepare(senders, receivers, 3)) for p in (exact, kernels))
-    torch.testing.assert_close(got, wanted)
 
 
 # --- compiled ---------------------------------------------------------------------------------------------------------
