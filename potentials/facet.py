@@ -171,7 +171,7 @@ class Facet(ConstantsModule, Potential):
         basis = self.basis(distances)  # (edges, num_basis)
         # All layers have the same backend, so that what the first one prepares serves all.
         first = cast(FacetLayer, self.layers[0])
-        edges = first.product.prepare(graph.edge_index[0], graph.edge_index[1], graph.num_nodes)
+        edges = first.product.prepare(graph.edge_index[0], graph.edge_index[1], graph.num_nodes, check=False)
         x = self.embedding.index_select(0, species)[:, None, :]  # (atoms, 1, channels)
         scalars = [x[:, 0]]
         for layer in self.layers:

@@ -136,19 +136,20 @@ class TensorProduct(ConstantsModule):
         self._check(x, y, weights, batch=x.shape[0])
         return self._product(x, y, weights)
 
-    def prepare(self, senders: Tensor, receivers: Tensor, num_nodes: int) -> ConvolutionGraph:
+    def prepare(self, senders: Tensor, receivers: Tensor, num_nodes: int, *, check: bool = True) -> ConvolutionGraph:
         """Prepare the edges of `convolve`, once per neighbour list.
 
         Args:
             senders: (edges,), int64.
             receivers: (edges,), int64, ascending.
             num_nodes: number of nodes.
+            check: whether to make sure of the edges where kernels rely on them, which waits for the device.
 
         Raises:
             ValueError: for receivers that do not ascend, or nodes that are not there, where kernels rely on it.
         """
         graph = ConvolutionGraph(senders, receivers, num_nodes)
-        return sorted_by_sender(graph) if self._on_kernels(senders) else graph
+        return sorted_by_sender(graph, check=check) if self._on_kernels(senders) else graph
 
     def convolve(self, x: Tensor, y: Tensor, weights: Tensor | RadialWeights | None, graph: ConvolutionGraph) -> Tensor:
         """z_i = Σ_{edges j → i} (x_j ⊗ y_ij), (nodes, irreps_out.dim).
@@ -240,14 +241,15 @@ class TensorProduct(ConstantsModule):
         return f" for {irreps}"
 
 
-def sorted_by_sender(graph: ConvolutionGraph) -> ConvolutionGraph:
+def sorted_by_sender(graph: ConvolutionGraph, *, check: bool = True) -> ConvolutionGraph:
     """The graph with all its fields.
 
     Raises:
-        ValueError: for receivers that do not ascend, or nodes that are not there. Not while it is being traced.
+        ValueError: for receivers that do not ascend, or nodes that are not there; if asked to check and not while it
+            is traced.
     """
     senders, receivers, num_nodes = graph[:3]
-    if senders.numel() and not torch.compiler.is_compiling():
+    if check and senders.numel() and not torch.compiler.is_compiling():
         ascending = (receivers[1:] >= receivers[:-1]).all() & (receivers[0] >= 0) & (receivers[-1] < num_nodes)
         if not bool(ascending & (senders >= 0).all() & (senders < num_nodes).all()):
             raise ValueError(
