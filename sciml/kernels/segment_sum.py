@@ -1,6 +1,6 @@
 """Sums of rows that lie anywhere, by segments of an index: z_n = Σ_{e in segment n} messages[order[e]]."""
 
-from typing import Any
+# ruff: noqa: ANN001, ANN201 - Triton reads annotations, and knows none but its own
 
 import torch
 import triton
@@ -13,19 +13,19 @@ BLOCK = 256
 
 
 @triton.jit(do_not_specialize=["first_row", "last_row"])
-def segment_sum_kernel(
-    messages: Any,
-    order: Any,
-    starts: Any,
-    z: Any,
+def segment_sum_kernel(  # type: ignore[no-untyped-def]
+    messages,
+    order,
+    starts,
+    z,
     ROW: tl.constexpr,
-    first_row: Any,
-    last_row: Any,
+    first_row,
+    last_row,
     ADD: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK: tl.constexpr,
     AT_ONCE: tl.constexpr,
-) -> None:
+):
     """One program per segment and block of columns, which reads a few rows at a time; always added in the same order.
 
     Bytes: messages once, z once; no operation but additions.
