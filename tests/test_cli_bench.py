@@ -36,6 +36,7 @@ def test_quick_bench(tmp_path, capsys):
     [
         (["tensor-product"], "did you mean"),
         (["--what", "potentials"], "There is tensor-products"),
+        (["kernels"], "for a GPU: --device cuda; or --quick"),
         (["tensor-products", "--settings", "sis"], "available: siso"),
         (["tensor-products", "--backends", "cq"], "available: clebsch_gordan"),
         (["tensor-products", "extra"], "extra"),

@@ -95,6 +95,8 @@ def run(config: Config) -> None:
         raise ValueError(f"unknown benchmark {config.what!r}{hint} There is {', '.join(BENCHMARKS)}")
     if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"got the device {config.device}, but torch finds no GPU; use --device cpu")
+    if config.what == "kernels" and not config.quick and torch.device(config.device).type == "cpu":
+        raise ValueError("layers of this size are for a GPU: --device cuda; or --quick, to see that all runs")
     if config.quick:
         # One thread: where cores are shared, threads that wait for each other take far longer than such work.
         config.degrees, config.channels, config.batch, config.budget, config.threads = config.degrees[:2], 2, 8, 0.0, 1

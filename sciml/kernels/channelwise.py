@@ -240,4 +240,5 @@ def _new_results(plan: Plan, what: Pass, x: Tensor, num_edges: int) -> dict[str,
 
 def _over_blocks(results: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
     """Gradients of y and b, summed over channel blocks."""
-    return {n: result.sum(dim=0).to(x.dtype) if n in "yb" else result for n, result in results.items()}
+    summed = {n: result[0] if result.shape[0] == 1 else result.sum(dim=0) for n, result in results.items() if n in "yb"}
+    return results | {n: result.to(x.dtype) for n, result in summed.items()}

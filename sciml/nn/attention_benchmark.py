@@ -255,4 +255,6 @@ def _line(result: Result) -> str:
 
 
 if __name__ == "__main__":
+    if not torch.cuda.is_available():
+        sys.exit("this benchmark is for a CUDA device, and torch finds none")
     run_attention_benchmark(on_result=lambda result: print(_line(result), file=sys.stdout, flush=True))  # noqa: T201

@@ -147,6 +147,11 @@ def _registers(kernel: Any) -> tuple[int, int] | None:
 
 def main(layers: list[str]) -> None:
     """Print every pass of the layers, the fastest tuning first."""
+    unknown = sorted(set(layers) - set(LAYERS))
+    if unknown:
+        sys.exit(f"unknown layers {', '.join(unknown)}; there are {', '.join(LAYERS)}")
+    if not torch.cuda.is_available():
+        sys.exit("kernels are tuned on a CUDA device, and torch finds none")
     found = tune(layers or list(LAYERS))
     for layer, name in dict.fromkeys((timed.layer, timed.name) for timed in found):
         sys.stdout.write(f"{layer}: {name}\n")
