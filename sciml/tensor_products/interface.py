@@ -2,6 +2,7 @@
 
 import logging
 from abc import abstractmethod
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -118,7 +119,12 @@ class TensorProduct(ConstantsModule):
         if self.requested == "triton":
             check_device(x.device)
             return True
-        return self.requested == "auto" and self.kernels_by_default and x.is_cuda
+        if self.requested == "torch":
+            return False
+        chosen = self.kernels_by_default and x.is_cuda
+        if not torch.compiler.is_compiling():
+            _log_choice(type(self).__name__, x.device.type, "triton" if chosen else "torch")
+        return chosen
 
     kernels_by_default = True  # whether "auto" takes them
 
@@ -239,6 +245,12 @@ class TensorProduct(ConstantsModule):
             return f", or ({self.weight_numel},) for weights that all share"
         irreps = self.problem.irreps_in1 if name == "x" else self.problem.irreps_in2
         return f" for {irreps}"
+
+
+@lru_cache(maxsize=64)
+def _log_choice(product: str, device: str, implementation: str) -> None:
+    """Say once what "auto" chose."""
+    logger.info("%s on %s: computed by %s", product, device, implementation)
 
 
 def sorted_by_sender(graph: ConvolutionGraph, *, check: bool = True) -> ConvolutionGraph:

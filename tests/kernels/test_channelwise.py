@@ -9,7 +9,7 @@ from sciml.kernels import available, channelwise, channelwise_derivatives
 from sciml.kernels.channelwise import Edges, edge_pass, node_pass, plan_of
 from sciml.kernels.channelwise_couplings import couplings, problem_key
 from sciml.kernels.channelwise_form import Pass, Tuning
-from sciml.tensor_products import RadialWeights, TensorProductProblem, tensor_product
+from sciml.tensor_products import RadialWeights, TensorProductProblem, interface, tensor_product
 from sciml.testing import check_backend
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -254,8 +254,11 @@ def test_both_implementations_have_the_same_state():
 
 
 @CPU_ONLY
-def test_auto_takes_torch_on_a_cpu():
-    assert tensor_product(PROBLEM).implementation == "torch"
+def test_auto_takes_torch_on_a_cpu_and_says_so_once(caplog):
+    interface._log_choice.cache_clear()
+    with caplog.at_level("INFO", logger="sciml.tensor_products"):
+        assert tensor_product(PROBLEM).implementation == tensor_product(PROBLEM).implementation == "torch"
+    assert [record.message for record in caplog.records] == ["ClebschGordan on cpu: computed by torch"]
 
 
 @pytest.mark.parametrize(
