@@ -13,6 +13,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from sciml.kernels.available import interpreted
 from sciml.kernels.channelwise_couplings import Couplings, couplings
 from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.kernels.channelwise_source import edge_kernel, matrix_kernel, node_kernel, split_paths
@@ -207,6 +208,8 @@ def _launch(
     results: list[Tensor],
     **constants: Any,
 ) -> None:
+    if plan.tuning.direct:
+        constants["DIRECT"] = results[0].dtype in (torch.float32, torch.float64) and not interpreted()
     launch(
         plan.kernel,
         grid,

@@ -55,6 +55,7 @@ class Tuning(NamedTuple):
         stages: of Triton's software pipeline over edges; 1 for none.
         prefetch: whether dense weights of the next edge are read before those of this one are used; with unroll 1.
         edges: of a program of an edge kernel.
+        direct: whether channels go through `registers`, for one channel a thread, which compiles faster.
     """
 
     block: int
@@ -65,6 +66,7 @@ class Tuning(NamedTuple):
     stages: int = 1
     prefetch: bool = False
     edges: int = 8
+    direct: bool = False
 
 
 class PathAlgebra:
@@ -110,13 +112,18 @@ class PathAlgebra:
 
     def load(self, pointer: str, *, channels: bool = True, valid: str = "") -> str:
         """A load in the dtype of sums; of all channels of the block or one number."""
+        if channels and self.tuning.direct and not valid:
+            return f"read({pointer}, here, DIRECT).to(SUM)"
         conditions = [valid] if valid else ["inside"] if channels and self.masked else []
         mask = f", mask={' & '.join(conditions)}, other=0.0" if conditions else ""
         return f"tl.load({pointer}{mask}).to(SUM)"
 
-    def store(self, pointer: str, value: str, *, channels: bool = True) -> None:
-        """Append a store of all channels of the block, or of one number."""
-        mask = ", mask=inside" if channels and self.masked else ""
+    def store(self, pointer: str, value: str, valid: str = "") -> None:
+        """Append a store of all channels of the block."""
+        if self.tuning.direct and not valid:
+            self.put(f"write({pointer}, {value}, here, DIRECT)")
+            return
+        mask = f", mask={valid}" if valid else ", mask=inside" if self.masked else ""
         self.put(f"tl.store({pointer}, {value}{mask})")
 
     # --- a path of an edge --------------------------------------------------------------------------------------------

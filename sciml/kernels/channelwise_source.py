@@ -156,10 +156,14 @@ class _Source(PathAlgebra):
         self.put("")
         self.put("import triton")
         self.put("import triton.language as tl")
+        if self.tuning.direct:
+            self.put("")
+            self.put("from sciml.kernels.registers import read, write")
         self.put("")
         self.put("")
         self.put(f"@triton.jit(do_not_specialize={numbers!r})" if numbers else "@triton.jit")
-        arguments += [f"{name}: tl.constexpr" for name in ("SUM", "BLOCK", *constants)]
+        constants = ["SUM", "BLOCK", *constants, *(["DIRECT"] if self.tuning.direct else [])]
+        arguments += [f"{name}: tl.constexpr" for name in constants]
         self.put(f"def kernel({', '.join(arguments)}):")
         self.depth += 1
 
@@ -167,6 +171,8 @@ class _Source(PathAlgebra):
         self.put("channel = block * BLOCK + tl.arange(0, BLOCK)")
         if self.masked:
             self.put(f"inside = channel < {self.c.channels}")
+        if self.tuning.direct:
+            self.put(f"here = (channel < {self.c.channels}).to(tl.int32)")
 
     def _each_group(self) -> Iterable[list[PathCoupling]]:
         groups = split_paths(self.c.paths, self.tuning.groups)
@@ -317,17 +323,17 @@ class _Source(PathAlgebra):
         what, channels, s = self.what, self.c.channels, suffix(n)
         valid = f"valid{s}" if n else ""
         edge = f"edge{s}" if n else "edge"
-        mask = f", mask=there{s}" if n else ", mask=inside" if self.masked else ""
+        there = f"there{s}" if n else ""
         number = f", mask={valid}" if valid else ""
         if "w" in what.wants:
             for path in group:
                 p = self.c.paths.index(path)
                 zeros = " + tl.zeros([BLOCK], dtype=SUM)"  # where it is a plain 0
-                self.put(f"tl.store(dw_row{s} + {p * channels}, dw{p}{s}{zeros}{mask})")
+                self.store(f"dw_row{s} + {p * channels}", f"dw{p}{s}{zeros}", there)
         if "x" in what.wants:
             self.put(f"dx_row = dx_ptr + ({edge} - first_edge) * {self.c.num_rows1 * channels} + channel")
             for i in range(self.c.num_rows1):
-                self.put(f"tl.store(dx_row + {i * channels}, dx{i}{s}{mask})")
+                self.store(f"dx_row + {i * channels}", f"dx{i}{s}", there)
         sums = {"y": ("dy", self.c.num_rows2), "b": ("db", what.num_basis)}
         for name, size in (sums[letter] for letter in "yb" if letter in what.wants):
             rows = f"block.to(tl.int64) * (last_edge - first_edge) + {edge} - first_edge"

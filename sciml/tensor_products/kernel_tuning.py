@@ -29,16 +29,52 @@ PASSES = {
     "matrix, radial": Pass("m", "", "radial", NUM_BASIS),
 }
 
-# (block, warps, groups, unroll, hold, stages, prefetch); several minutes of compilation on one core for all layers.
-_AHEAD = (1, False, 1, True)
-CANDIDATES: dict[str, tuple[tuple, ...]] = {
-    "forward": ((128, 4, 1, 2), (128, 4, 2, 2), (64, 2, 2, 2), (128, 2, 2, 1, False, 3), (128, 4, 2, *_AHEAD)),
-    "backward": ((32, 1), (64, 2), (32, 1, 1, *_AHEAD), (32, 1, 1, *_AHEAD, 16), (32, 1, 1, *_AHEAD, 4)),
-    "double backward": ((32, 1, 1, 1, True), (32, 1), (32, 1, 1, *_AHEAD)),
-    "forward, radial": ((128, 4, 2, 2), (128, 4, 2, 4), (128, 2, 3, 2), (128, 2, 4, 4), (64, 2, 1, 1), (64, 2, 2, 2)),
-    "backward, radial": ((32, 1), (32, 1, 1, 2), (64, 1), (32, 1, 1, 1, False, 1, False, 16)),
-    "double backward, radial": ((32, 1),),
-    "matrix, radial": ((32, 1, 3), (32, 1, 2), (64, 2, 3)),
+CANDIDATES: dict[str, tuple[Tuning, ...]] = {
+    "forward": (
+        Tuning(128, 4, 1, unroll=2, direct=True),
+        Tuning(128, 4, 2, unroll=2),
+        Tuning(128, 4, 2, unroll=2, direct=True),
+        Tuning(128, 4, 2, prefetch=True, direct=True),
+        Tuning(64, 2, 2, unroll=2, direct=True),
+        Tuning(32, 1, 2, unroll=2, direct=True),
+        Tuning(128, 2, 2, stages=3),
+    ),
+    "backward": (
+        Tuning(32, 1),
+        Tuning(32, 1, direct=True),
+        Tuning(32, 1, prefetch=True, direct=True),
+        Tuning(32, 1, edges=16, direct=True),
+        Tuning(32, 1, edges=4, direct=True),
+        Tuning(64, 2, direct=True),
+    ),
+    "double backward": (
+        Tuning(32, 1),
+        Tuning(32, 1, direct=True),
+        Tuning(32, 1, prefetch=True, direct=True),
+        Tuning(32, 1, hold=True, direct=True),
+    ),
+    "forward, radial": (
+        Tuning(128, 4, 2, unroll=2),
+        Tuning(128, 4, 2, unroll=2, direct=True),
+        Tuning(128, 4, 2, unroll=4, direct=True),
+        Tuning(128, 4, 4, unroll=4, direct=True),
+        Tuning(128, 2, 4, unroll=4),
+        Tuning(64, 2, 2, unroll=2, direct=True),
+    ),
+    "backward, radial": (
+        Tuning(32, 1),
+        Tuning(32, 1, direct=True),
+        Tuning(32, 1, unroll=2, direct=True),
+        Tuning(32, 1, edges=16, direct=True),
+        Tuning(128, 4, direct=True),
+    ),
+    "double backward, radial": (Tuning(32, 1, direct=True), Tuning(32, 1, unroll=2, direct=True)),
+    "matrix, radial": (
+        Tuning(32, 1, 3),
+        Tuning(32, 1, 3, direct=True),
+        Tuning(32, 1, 2, direct=True),
+        Tuning(64, 2, 3, direct=True),
+    ),
 }
 
 
@@ -76,11 +112,11 @@ def tune(
     """
     cases = [KernelCase(layer, device=device, scale=scale, channels=channels) for layer in layers]
     tasks = [
-        (case, name, Tuning(*candidate))
+        (case, name, candidate)
         for case in cases
         for name, candidates in CANDIDATES.items()
         for candidate in candidates
-        if candidate[0] <= max(LAYERS[case.layer].channels, 32)
+        if candidate.block <= max(LAYERS[case.layer].channels, 32)
     ]
     if device == "cuda":
         workers = max((os.cpu_count() or 2) - 1, 1)

@@ -149,6 +149,7 @@ def test_only_what_is_wanted_is_differentiated(wanted):
         Tuning(32, 1, stages=2),
         Tuning(32, 1, prefetch=True),
         Tuning(32, 1, edges=1),
+        Tuning(32, 1, direct=True),
     ],
     ids=str,
 )

@@ -11,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sciml.kernels.channelwise import plan_of
-from sciml.kernels.channelwise_form import Pass
+from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.kernels.segment_sum import segment_sum_kernel
 
 INDICES = ("receiver_starts", "senders", "receivers", "order", "starts")
@@ -36,9 +36,11 @@ def build(kernel, number, warps, **constants):
 for number, total in (("fp32", tl.float32), ("fp64", tl.float64), ("bf16", tl.float32)):
     radial = (Pass("xyb", "", "radial", 2), Pass("m", "xyb", "radial", 2))
     for what in (Pass("g"), Pass("xyw"), Pass("gxyw", "xyw"), *radial):
-        plan = plan_of("5x0e+5x1o | 0e+1o | 0e+1o", what)
-        for add in (False, True) if "g" in what.wants else (False,):
-            build(plan.kernel, number, plan.tuning.warps, SUM=total, BLOCK=plan.tuning.block, ADD=add)
+        for tuning in (None, Tuning(32, 1, direct=True)):
+            plan = plan_of("5x0e+5x1o | 0e+1o | 0e+1o", what, tuning)
+            constants = {"SUM": total, "BLOCK": plan.tuning.block, "DIRECT": number != "bf16"}
+            for add in (False, True) if "g" in what.wants else (False,):
+                build(plan.kernel, number, plan.tuning.warps, ADD=add, **constants)
     for add in (False, True):
         build(segment_sum_kernel, number, 2, SUM=total, ROW=20, BLOCK=256, AT_ONCE=4, ADD=add)
 print("all compiled")
