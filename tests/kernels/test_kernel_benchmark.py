@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml.cli import main
-from sciml.kernels import channelwise
+from sciml.kernels import channelwise_derivatives
 from sciml.tensor_products import kernel_benchmark
 from sciml.tensor_products.kernel_benchmark import KernelCase, run_kernel_benchmark
 from sciml.tensor_products.kernel_tuning import CANDIDATES, PASSES, tune
@@ -29,8 +29,10 @@ def test_quick_benchmark_of_kernels(tmp_path, capsys):
 
 
 def test_wrong_kernels_are_not_timed(monkeypatch):
-    right = channelwise.node_pass
-    monkeypatch.setattr(channelwise, "node_pass", lambda *a, **k: {n: 1.01 * t for n, t in right(*a, **k).items()})
+    right = channelwise_derivatives.node_pass
+    monkeypatch.setattr(
+        channelwise_derivatives, "node_pass", lambda *a, **k: {n: 1.01 * t for n, t in right(*a, **k).items()}
+    )
     case = KernelCase("mace-medium", device=DEVICE, scale=2e-4, channels=2)
     (result,) = run_kernel_benchmark([case], names=["triton"], passes=["forward"])
     assert result.failure.startswith("failed: GateError: triton is wrong in the forward pass of mace-medium")
