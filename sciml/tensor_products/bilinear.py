@@ -1,6 +1,7 @@
 """Products of the form z = C [(Aᵀ x) ⊙ (Bᵀ y)]: to points, multiply there, and back. Written once; factors supplied."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -11,13 +12,7 @@ from sciml.kernels.orbits import orbit_factor
 from sciml.kernels.point_form import MOST_LINES, Form, Side, register_form
 from sciml.nn.constants import at_least_float32
 from sciml.tensor_products.channels import ChannelArrays
-from sciml.tensor_products.interface import (
-    ConvolutionGraph,
-    TensorProduct,
-    as_batch,
-    sorted_by_sender,
-    sum_over_edges,
-)
+from sciml.tensor_products.interface import ConvolutionGraph, TensorProduct, as_batch, sum_over_edges
 from sciml.tensor_products.problem import TensorProductProblem
 
 # Rows of (samples · channels) whose values at the points stay in the cache of one CPU core, for products without
@@ -183,7 +178,7 @@ class Bilinear(PointwiseProduct):
     Args:
         problem: what to compute.
         factors: A (d1, R), B (d2, R) and C (R, d3), float64, for one channel of each block.
-        orbits: the factors that kernels use; None if there are no kernels.
+        orbits: makes the factors that kernels use, where they may be used; None if there are no kernels.
         irreps_out: irreps of the d3 rows of z, each once.
         weights_per_block: see `PointwiseProduct`.
         layout: see `TensorProduct`.
@@ -198,7 +193,7 @@ class Bilinear(PointwiseProduct):
         self,
         problem: TensorProductProblem,
         factors: tuple[Tensor, Tensor, Tensor],
-        orbits: OrbitFactors | None,
+        orbits: Callable[[], OrbitFactors] | None,
         *,
         irreps_out: Irreps,
         weights_per_block: bool,
@@ -215,8 +210,8 @@ class Bilinear(PointwiseProduct):
         for name, factor in zip(("factor1", "factor2", "factor_out"), factors, strict=True):
             self.register_constant(name, factor)
         self.num_points = factors[0].shape[1]
-        if self.requested != "torch":
-            form = None if orbits is None else self._form(orbits)
+        if self._may_use_kernels:
+            form = None if orbits is None else self._form(orbits())
             self._choose_kernels(form, implementation)
 
     kernels_by_default = False  # their times are not known yet
@@ -248,7 +243,7 @@ class Bilinear(PointwiseProduct):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if self.requested != "torch":  # perhaps in another process
+        if self._may_use_kernels:  # perhaps in another process
             register_form(self._kernel_form)
 
     def _choose_kernels(self, form: Form | None, implementation: str) -> None:
@@ -278,8 +273,7 @@ class Bilinear(PointwiseProduct):
             return super()._convolve(x, y, weights, graph)
         if x.shape[0] != graph.num_nodes:
             raise ValueError(f"got x of {x.shape[0]} nodes and a graph of {graph.num_nodes}; kernels expect as many")
-        if graph.receiver_starts is None:
-            graph = sorted_by_sender(graph)
+        graph = self._prepared(graph)
         from sciml.kernels.bilinear import bilinear_convolution
 
         indices = (graph.senders, graph.receivers, graph.receiver_starts, graph.sender_order, graph.sender_starts)

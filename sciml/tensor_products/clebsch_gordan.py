@@ -86,7 +86,7 @@ class ClebschGordan(TensorProduct):
             way = "channelwise" if channelwise else "sparse" if nonzeros <= _FEW_NONZEROS else "dense"
         self.way = way
         self.key = problem_key(problem)
-        if self.requested != "torch":
+        if self._may_use_kernels:
             couplings(self.key)  # numbers that tracing could not compute
         if way == "channelwise":
             (self.channels,) = channels

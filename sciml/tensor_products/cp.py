@@ -89,7 +89,7 @@ class CP(Bilinear):
         super().__init__(
             problem,
             factors,
-            OrbitFactors(factors, num_terms=1, orbit_size=num),
+            lambda: OrbitFactors(factors, num_terms=1, orbit_size=num),
             irreps_out=irreps_out,
             weights_per_block=False,
             layout=layout,

@@ -1,5 +1,7 @@
 """The Gaunt product on a grid: functions on the sphere, multiplied point by point."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -64,7 +66,7 @@ class GauntGrid(Bilinear):
         if transform == "dense":
             values1, values2, values_out = (grid.harmonics(l) for l in signals.degrees)
             factors = signals.factors(values1, values2, values_out * grid.weights[:, None])
-            orbits = self._orbits(signals, degree)
+            orbits = partial(self._orbits, signals, degree)
         else:  # the factors only place components among the coefficients of the signals
             factors = (signals.placement1, signals.placement2, signals.placement_out)
         super().__init__(

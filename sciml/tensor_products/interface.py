@@ -115,18 +115,23 @@ class TensorProduct(ConstantsModule):
         """What runs where the product is now: "torch" or "triton"."""
         return "triton" if self._on_kernels(next(self.buffers())) else "torch"
 
+    kernels_by_default = True  # whether "auto" takes them
+
+    @property
+    def _may_use_kernels(self) -> bool:
+        """Whether there is a device on which kernels would run."""
+        return self.requested == "triton" or (self.requested == "auto" and self.kernels_by_default)
+
     def _on_kernels(self, x: Tensor) -> bool:
         if self.requested == "triton":
             check_device(x.device)
             return True
         if self.requested == "torch":
             return False
-        chosen = self.kernels_by_default and x.is_cuda
+        chosen = self._may_use_kernels and x.is_cuda
         if not torch.compiler.is_compiling():
             _log_choice(type(self).__name__, x.device.type, "triton" if chosen else "torch")
         return chosen
-
-    kernels_by_default = True  # whether "auto" takes them
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return z, (batch, irreps_out.dim).

@@ -99,26 +99,16 @@ class ManyBodyPower(ConstantsModule):
         inward = placement(self.irreps_in, num) / math.sqrt(dim_in / (4 * math.pi))
         scale = math.sqrt(dim_out / (4 * math.pi * moment)) / num
         outward = placement(self.irreps_out, num, {ir: scale for _, ir in self.irreps_out})
-        lacking, form = "", None
+        if implementation == "triton":
+            self._prepare_kernels(inward, outward, layout)
         if transform == "grid":
-            form = self._form(inward, outward, layout)
             grid = sphere_grid(exponent * lin + lout)
             inward = at_points(inward, grid.harmonics(lin), num)
             outward = at_points(outward, grid.harmonics(lout) * grid.weights[:, None], num)
-            if form.num_lines > MOST_LINES:
-                lacking = f"they have up to {MOST_LINES} lines, and this needs {form.num_lines}"
         else:
-            lacking = "they are for the transform 'grid'"
             size = (2 * exponent * lin + 1, exponent * lin + lout + 1)
             self.torus_in, self.torus_out = TorusTransform(lin, size), TorusTransform(lout, size)
-        if implementation == "triton":
-            if lacking:
-                raise ValueError(f"{type(self).__name__} has no kernels for this problem: {lacking}")
-            check_kernels()
-        self.requested = "torch" if lacking else implementation
-        if self.requested != "torch" and form is not None:
-            self._kernel_form, self._form_name = form, register_form(form)
-            self.register_constant("kernel_heights", torch.from_numpy(form.heights()))
+        self.requested = implementation
         self.register_constant("to_points", inward)
         self.register_constant("from_points", outward.T)
         self.register_buffer(
@@ -126,6 +116,17 @@ class ManyBodyPower(ConstantsModule):
             torch.tensor([b for b, (_, ir) in enumerate(self.irreps_in) for _ in range(ir.dim)]),
             persistent=False,
         )
+
+    def _prepare_kernels(self, inward: Tensor, outward: Tensor, layout: str) -> None:
+        form = self._form(inward, outward, layout) if self.transform == "grid" else None
+        lacking = "they are for the transform 'grid'" if form is None else ""
+        if form is not None and form.num_lines > MOST_LINES:
+            lacking = f"they have up to {MOST_LINES} lines, and this needs {form.num_lines}"
+        if form is None or lacking:
+            raise ValueError(f"{type(self).__name__} has no kernels for this problem: {lacking}")
+        check_kernels()
+        self._kernel_form, self._form_name = form, register_form(form)
+        self.register_constant("kernel_heights", torch.from_numpy(form.heights()))
 
     def _form(self, inward: Tensor, outward: Tensor, layout: str) -> Form:
         lin, lout = self.irreps_in.lmax, self.irreps_out.lmax
@@ -148,7 +149,7 @@ class ManyBodyPower(ConstantsModule):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if self.requested != "torch":  # perhaps in another process
+        if self.requested == "triton":  # perhaps in another process
             register_form(self._kernel_form)
 
     @property
@@ -157,10 +158,10 @@ class ManyBodyPower(ConstantsModule):
         return "triton" if self._on_kernels(self.to_points) else "torch"
 
     def _on_kernels(self, x: Tensor) -> bool:
-        if self.requested == "triton":
-            check_device(x.device)
-            return True
-        return False  # "auto" as well: the kernels' times are not known yet
+        if self.requested != "triton":
+            return False  # "auto" as well: the kernels' times are not known yet
+        check_device(x.device)
+        return True
 
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return z, (batch, irreps_out.dim).

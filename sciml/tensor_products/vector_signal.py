@@ -1,5 +1,7 @@
 """The product of vector signals on the sphere: exactly the paths that the Gaunt product loses."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -32,21 +34,21 @@ class VectorSignal(Bilinear):
     def __init__(self, problem: TensorProductProblem, *, layout: str = "mul_ir", implementation: str = "auto") -> None:
         signals = sphere_signals(problem, vector_signal_coefficient, odd=True)
         degree = sum(signals.degrees) - 1
-        grid, places = reflected_grid(degree)
         super().__init__(
             problem,
             _factors(signals, sphere_grid(degree), slice(None)),
-            OrbitFactors(
-                _factors(signals, grid, places.flatten()),
-                num_terms=2,
-                orbit_size=8 * signals.num,
-                num_planes=len(grid.heights) // 2,
-            ),
+            partial(_orbits, signals, degree),
             irreps_out=signals.irreps_out,
             weights_per_block=True,
             layout=layout,
             implementation=implementation,
         )
+
+
+def _orbits(signals: SphereSignals, degree: int) -> OrbitFactors:
+    grid, places = reflected_grid(degree)
+    factors = _factors(signals, grid, places.flatten())
+    return OrbitFactors(factors, num_terms=2, orbit_size=8 * signals.num, num_planes=len(grid.heights) // 2)
 
 
 def _factors(signals: SphereSignals, grid: SphereGrid, places: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
