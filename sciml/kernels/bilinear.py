@@ -24,12 +24,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import triton_op
 
 from sciml.kernels.available import interpreted
 from sciml.kernels.bilinear_source import source
 from sciml.kernels.generated import import_source
-from sciml.kernels.launch import launch
+from sciml.kernels.launch import launch, operator
 from sciml.kernels.point_form import FORMS, Form, Operand, Pass, Result
 
 SLOTS = ("x", "weights", "y", "z")
@@ -74,46 +73,6 @@ def bilinear_convolution(
 
 def _rows_of(weights: Tensor | None, rows: int) -> Tensor | None:
     return weights if weights is None else weights.expand(rows, -1)
-
-
-@triton_op("sciml::bilinear_form", mutates_args={})
-def bilinear_form(
-    x: Tensor | None,
-    weights: Tensor | None,
-    y: Tensor | None,
-    z: Tensor | None,
-    graph: list[Tensor],
-    heights: Tensor,
-    form: str,
-    results: str,
-) -> list[Tensor]:
-    """Derivatives of F by those of x, weights, y and z that are named, "x y", say; see `bilinear_source`."""
-    names = results.split()
-    given = {"x": x, "weights": weights, "y": y, "z": z}
-    described = FORMS[form]
-    reference = next(t for t in given.values() if t is not None)
-    rows = {"samples": reference.shape[0]}
-    if graph:
-        nodes, edges = graph[2].shape[0] - 1, graph[0].shape[0]
-        rows = {"receivers": nodes, "senders": nodes, "edges": edges}
-    weighted = weights is not None and names != ["weights"]
-    outs = {}
-    for name in names:
-        shape = (rows[_ROWS[name] if graph else "samples"], _dim(described, name))
-        whole = name == "weights" or all(mul <= described.num_channels for mul, _ in _side(described, name).sizes)
-        outs[name] = reference.new_empty(shape) if whole else reference.new_zeros(shape)
-    passes = {name: _ROWS[name] if graph else "samples" for name in names}
-    for kind in dict.fromkeys(passes.values()):
-        for together in _fused(described, [name for name in names if passes[name] == kind]):
-            run_pass(
-                form,
-                Pass(tuple(map(_result, together)), weighted, kind),
-                {name: t for name, t in given.items() if t is not None},
-                {name: outs[name] for name in together},
-                dict(zip(_GRAPH, graph, strict=False)) | {"heights": heights},
-                rows[kind],
-            )
-    return list(outs.values())
 
 
 def _result(name: str) -> Result:
@@ -184,6 +143,7 @@ def _components_contiguous(t: Tensor) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
+    ctx.set_materialize_grads(False)
     *slots, graph, heights, form, results = inputs
     ctx.save_for_backward(*slots, heights, *graph)
     ctx.form, ctx.results = form, results
@@ -206,4 +166,41 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     return (*(found.get(name) for name in SLOTS), [None] * len(graph), None, None, None)
 
 
-bilinear_form.register_autograd(_backward, setup_context=_setup)
+@operator("sciml::bilinear_form", setup=_setup, backward=_backward)
+def bilinear_form(
+    x: Tensor | None,
+    weights: Tensor | None,
+    y: Tensor | None,
+    z: Tensor | None,
+    graph: list[Tensor],
+    heights: Tensor,
+    form: str,
+    results: str,
+) -> list[Tensor]:
+    """Derivatives of F by those of x, weights, y and z that are named, "x y", say; see `bilinear_source`."""
+    names = results.split()
+    given = {"x": x, "weights": weights, "y": y, "z": z}
+    described = FORMS[form]
+    reference = next(t for t in given.values() if t is not None)
+    rows = {"samples": reference.shape[0]}
+    if graph:
+        nodes, edges = graph[2].shape[0] - 1, graph[0].shape[0]
+        rows = {"receivers": nodes, "senders": nodes, "edges": edges}
+    weighted = weights is not None and names != ["weights"]
+    outs = {}
+    for name in names:
+        shape = (rows[_ROWS[name] if graph else "samples"], _dim(described, name))
+        whole = name == "weights" or all(mul <= described.num_channels for mul, _ in _side(described, name).sizes)
+        outs[name] = reference.new_empty(shape) if whole else reference.new_zeros(shape)
+    passes = {name: _ROWS[name] if graph else "samples" for name in names}
+    for kind in dict.fromkeys(passes.values()):
+        for together in _fused(described, [name for name in names if passes[name] == kind]):
+            run_pass(
+                form,
+                Pass(tuple(map(_result, together)), weighted, kind),
+                {name: t for name, t in given.items() if t is not None},
+                {name: outs[name] for name in together},
+                dict(zip(_GRAPH, graph, strict=False)) | {"heights": heights},
+                rows[kind],
+            )
+    return list(outs.values())

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
 from sciml.kernels.available import interpreted
@@ -18,7 +17,7 @@ from sciml.kernels.channelwise_couplings import Couplings, couplings
 from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.kernels.channelwise_source import edge_kernel, matrix_kernel, node_kernel, split_paths
 from sciml.kernels.generated import import_source
-from sciml.kernels.launch import launch
+from sciml.kernels.launch import launch, sum_type
 
 Optional = Tensor | None
 
@@ -185,9 +184,8 @@ def matrix_pass(
     plan = plan_of(key, what, tuning)
     x, num_edges = _given(inputs, "x"), edges.senders.shape[0]
     num_slices = min(SLICES, max(1, -(-num_edges // EDGES_PER_SLICE)))
-    partial = x.new_empty(
-        num_slices, what.num_basis, len(plan.couplings.paths) * plan.couplings.channels, dtype=_wider(x)
-    )
+    numel = len(plan.couplings.paths) * plan.couplings.channels
+    partial = x.new_empty(num_slices, what.num_basis, numel, dtype=torch.promote_types(x.dtype, torch.float32))
     grid = (num_slices, plan.num_blocks, plan.num_groups)
     _launch(plan, grid, (edges.receivers, 0, num_edges, -(-num_edges // num_slices)), edges, inputs, [partial])
     return {"m": partial.sum(dim=0).to(x.dtype)}
@@ -217,28 +215,23 @@ def _launch(
         edges.senders,
         *(_given(inputs, name).contiguous() for name in plan.arguments),
         *results,
-        SUM=tl.float64 if results[0].dtype == torch.float64 else tl.float32,
+        SUM=sum_type(results[0].dtype),
         BLOCK=plan.tuning.block,
         num_warps=plan.tuning.warps,
         **constants,
     )
 
 
-def _wider(x: Tensor) -> torch.dtype:
-    """Dtype of sums."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def _new_results(plan: Plan, what: Pass, x: Tensor, num_edges: int) -> dict[str, Tensor]:
     """What kernels store of edges: y and b by channel block, in the dtype of sums."""
-    c = plan.couplings
+    c, wider = plan.couplings, torch.promote_types(x.dtype, torch.float32)
     shapes = {
         "x": (num_edges, c.num_rows1 * c.channels),
         "y": (plan.num_blocks, num_edges, c.num_rows2),
         "w": (num_edges, len(c.paths) * c.channels),
         "b": (plan.num_blocks, num_edges, what.num_basis),
     }
-    return {n: x.new_empty(shapes[n], dtype=_wider(x) if n in "yb" else x.dtype) for n in what.wants if n in shapes}
+    return {n: x.new_empty(shapes[n], dtype=wider if n in "yb" else x.dtype) for n in what.wants if n in shapes}
 
 
 def _over_blocks(results: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:

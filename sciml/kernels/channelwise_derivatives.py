@@ -122,7 +122,7 @@ class _Sums:
         assert y is not None
         c, num_nodes = couplings(key), edges.receiver_starts.shape[0] - 1
         self.edges, self.dtype = edges, x.dtype
-        wider = torch.float64 if x.dtype == torch.float64 else torch.float32
+        wider = torch.promote_types(x.dtype, torch.float32)
         shapes = {"g": (num_nodes, c.num_rows_out * c.channels), "x": x.shape}
         if "m" in wants:
             shapes["m"] = inputs["m"].shape  # type: ignore[union-attr]

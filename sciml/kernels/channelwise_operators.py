@@ -14,12 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import register_autograd, triton_op
 
 from sciml.kernels.channelwise import Edges, Optional, weights_kind
 from sciml.kernels.channelwise_derivatives import derivatives
-
-_GRAPH = ("senders", "receivers", "receiver_starts", "sender_order", "sender_starts")
+from sciml.kernels.launch import operator
 
 
 def _letters(weights: Optional, matrix: Optional) -> str:
@@ -32,7 +30,42 @@ def _named(x: Tensor, y: Tensor, weights: Optional, matrix: Optional) -> dict[st
     return dict(zip(_letters(weights, matrix), given, strict=False))
 
 
-@triton_op("sciml::channelwise_convolution", mutates_args=())
+def _in_order(found: dict[str, Tensor], letters: str, number: int, like: Tensor) -> list[Tensor]:
+    results = [found[letter] if letter in found else like.new_empty(0) for letter in letters]
+    return results + [like.new_empty(0) for _ in range(number - len(results))]
+
+
+def _wanted(letters: str, needs: Sequence[bool]) -> str:
+    return "".join(letter for letter, need in zip(letters, needs, strict=False) if need)
+
+
+def _gradients(results: Sequence[Tensor], letters: str, wants: str) -> list[Optional]:
+    """Results of the wanted letters; None for the others."""
+    return [result if letter in wants else None for letter, result in zip(letters, results, strict=False)]
+
+
+# --- z ----------------------------------------------------------------------------------------------------------------
+
+
+def _save_convolution(ctx: Any, inputs: tuple, output: Tensor) -> None:  # noqa: ARG001
+    ctx.set_materialize_grads(False)
+    ctx.key = inputs[0]
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _convolution_gradients(ctx: Any, g: Optional) -> tuple:
+    x, y, weights, matrix, *graph = ctx.saved_tensors
+    letters = _letters(weights, matrix)
+    wants = _wanted(letters, ctx.needs_input_grad[1:])
+    nothing = (None,) * len(ctx.needs_input_grad)
+    if g is None or not wants:
+        return nothing
+    results = channelwise_backward(ctx.key, wants, g, x, y, weights, matrix, *graph)
+    found = _gradients(results, letters, wants)
+    return (None, *found, *nothing[1 + len(found) :])
+
+
+@operator("sciml::channelwise_convolution", setup=_save_convolution, backward=_convolution_gradients)
 def channelwise_convolution(
     key: str,
     x: Tensor,
@@ -66,98 +99,7 @@ def channelwise_convolution(
     return derivatives(key, "g", "", _named(x, y, weights, matrix), edges, weights_kind(weights, matrix))["g"]
 
 
-@triton_op("sciml::channelwise_backward", mutates_args=())
-def channelwise_backward(
-    key: str,
-    wants: str,
-    g: Tensor,
-    x: Tensor,
-    y: Tensor,
-    weights: Tensor | None,
-    matrix: Tensor | None,
-    senders: Tensor,
-    receivers: Tensor,
-    receiver_starts: Tensor,
-    sender_order: Tensor | None,
-    sender_starts: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Derivatives of Σ g z by x, y, the weights and the matrix; those not among the letters of `wants` are empty."""
-    edges = Edges(senders, receivers, receiver_starts, sender_order, sender_starts)
-    inputs = _named(x, y, weights, matrix) | {"g": g}
-    found = derivatives(key, wants, "", inputs, edges, weights_kind(weights, matrix))
-    results = _in_order(found, _letters(weights, matrix), 4, x)
-    return results[0], results[1], results[2], results[3]
-
-
-@triton_op("sciml::channelwise_double_backward", mutates_args=())
-def channelwise_double_backward(
-    key: str,
-    wants: str,
-    tx: Tensor | None,
-    ty: Tensor | None,
-    tweights: Tensor | None,
-    tmatrix: Tensor | None,
-    g: Tensor,
-    x: Tensor,
-    y: Tensor,
-    weights: Tensor | None,
-    matrix: Tensor | None,
-    senders: Tensor,
-    receivers: Tensor,
-    receiver_starts: Tensor,
-    sender_order: Tensor | None,
-    sender_starts: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Derivatives by g, x, y, the weights and the matrix of the first derivatives in the direction of the tangents."""
-    edges = Edges(senders, receivers, receiver_starts, sender_order, sender_starts)
-    letters = _letters(weights, matrix)
-    tangents = dict(zip(letters, (tx, ty, tweights, tmatrix), strict=False))
-    inputs = _named(x, y, weights, matrix) | {"g": g} | {f"t{name}": t for name, t in tangents.items()}
-    given = "".join(letter for letter in letters if tangents[letter] is not None)
-    found = derivatives(key, wants, given, inputs, edges, weights_kind(weights, matrix))
-    results = _in_order(found, "g" + letters, 5, x)
-    return results[0], results[1], results[2], results[3], results[4]
-
-
-def _in_order(found: dict[str, Tensor], letters: str, number: int, like: Tensor) -> list[Tensor]:
-    results = [found[letter] if letter in found else like.new_empty(0) for letter in letters]
-    return results + [like.new_empty(0) for _ in range(number - len(results))]
-
-
-def _wanted(letters: str, needs: Sequence[bool]) -> str:
-    return "".join(letter for letter, need in zip(letters, needs, strict=False) if need)
-
-
-def _gradients(results: Sequence[Tensor], letters: str, wants: str) -> list[Optional]:
-    """Results of the wanted letters; None for the others."""
-    return [result if letter in wants else None for letter, result in zip(letters, results, strict=False)]
-
-
-# --- first derivative -------------------------------------------------------------------------------------------------
-
-
-def _save_convolution(ctx: Any, inputs: tuple, output: Tensor) -> None:  # noqa: ARG001
-    ctx.set_materialize_grads(False)
-    ctx.key = inputs[0]
-    ctx.save_for_backward(*inputs[1:])
-
-
-def _convolution_gradients(ctx: Any, g: Optional) -> tuple:
-    x, y, weights, matrix, *graph = ctx.saved_tensors
-    letters = _letters(weights, matrix)
-    wants = _wanted(letters, ctx.needs_input_grad[1:])
-    nothing = (None,) * len(ctx.needs_input_grad)
-    if g is None or not wants:
-        return nothing
-    results = channelwise_backward(ctx.key, wants, g, x, y, weights, matrix, *graph)
-    found = _gradients(results, letters, wants)
-    return (None, *found, *nothing[1 + len(found) :])
-
-
-register_autograd("sciml::channelwise_convolution", _convolution_gradients, setup_context=_save_convolution)
-
-
-# --- second derivative ------------------------------------------------------------------------------------------------
+# --- first derivatives ------------------------------------------------------------------------------------------------
 
 
 def _save_derivative(ctx: Any, inputs: tuple, output: tuple) -> None:  # noqa: ARG001
@@ -180,10 +122,30 @@ def _backward_gradients(ctx: Any, *tangents: Optional) -> tuple:
     return (None, None, *found, *nothing[2 + len(found) :])
 
 
-register_autograd("sciml::channelwise_backward", _backward_gradients, setup_context=_save_derivative)
+@operator("sciml::channelwise_backward", setup=_save_derivative, backward=_backward_gradients)
+def channelwise_backward(
+    key: str,
+    wants: str,
+    g: Tensor,
+    x: Tensor,
+    y: Tensor,
+    weights: Tensor | None,
+    matrix: Tensor | None,
+    senders: Tensor,
+    receivers: Tensor,
+    receiver_starts: Tensor,
+    sender_order: Tensor | None,
+    sender_starts: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Derivatives of Σ g z by x, y, the weights and the matrix; those not among the letters of `wants` are empty."""
+    edges = Edges(senders, receivers, receiver_starts, sender_order, sender_starts)
+    inputs = _named(x, y, weights, matrix) | {"g": g}
+    found = derivatives(key, wants, "", inputs, edges, weights_kind(weights, matrix))
+    results = _in_order(found, _letters(weights, matrix), 4, x)
+    return results[0], results[1], results[2], results[3]
 
 
-# --- and beyond -------------------------------------------------------------------------------------------------------
+# --- second derivatives, and beyond -----------------------------------------------------------------------------------
 
 
 def _double_backward_gradients(ctx: Any, *cotangents: Optional) -> tuple:
@@ -260,4 +222,31 @@ def composed_double_backward(
     return totals
 
 
-register_autograd("sciml::channelwise_double_backward", _double_backward_gradients, setup_context=_save_derivative)
+@operator("sciml::channelwise_double_backward", setup=_save_derivative, backward=_double_backward_gradients)
+def channelwise_double_backward(
+    key: str,
+    wants: str,
+    tx: Tensor | None,
+    ty: Tensor | None,
+    tweights: Tensor | None,
+    tmatrix: Tensor | None,
+    g: Tensor,
+    x: Tensor,
+    y: Tensor,
+    weights: Tensor | None,
+    matrix: Tensor | None,
+    senders: Tensor,
+    receivers: Tensor,
+    receiver_starts: Tensor,
+    sender_order: Tensor | None,
+    sender_starts: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Derivatives by g, x, y, the weights and the matrix of the first derivatives in the direction of the tangents."""
+    edges = Edges(senders, receivers, receiver_starts, sender_order, sender_starts)
+    letters = _letters(weights, matrix)
+    tangents = dict(zip(letters, (tx, ty, tweights, tmatrix), strict=False))
+    inputs = _named(x, y, weights, matrix) | {"g": g} | {f"t{name}": t for name, t in tangents.items()}
+    given = "".join(letter for letter in letters if tangents[letter] is not None)
+    found = derivatives(key, wants, given, inputs, edges, weights_kind(weights, matrix))
+    results = _in_order(found, "g" + letters, 5, x)
+    return results[0], results[1], results[2], results[3], results[4]

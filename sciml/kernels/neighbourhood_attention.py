@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
 
+from sciml.kernels.launch import launch, operator
 from sciml.kernels.legendre import MAX_DEGREE
 from sciml.kernels.neighbourhood_attention_double_backward import double_backward_kernel
 from sciml.kernels.neighbourhood_attention_passes import backward_kernel, forward_kernel
@@ -50,11 +50,11 @@ def _launch(
     if q.numel() == 0:
         return
     firsts = [sum(groups[:l]) for l in range(len(groups))]
-    # The interpreter's functions are no JITFunctions, and need no wrapping: nothing is compiled there.
-    kernel = wrap_triton(kernel) if isinstance(kernel, triton.runtime.JITFunction) else kernel
     block = 16 if slots <= 16 else 32 if slots <= 32 else 64
     strip = 16 if q.dtype == torch.float64 else min(_STRIP[name], block)
-    kernel[(atoms * heads * triton.cdiv(slots, strip),)](
+    launch(
+        kernel,
+        (atoms * heads * triton.cdiv(slots, strip),),
         *tensors,
         slots,
         **options,
@@ -83,7 +83,7 @@ def _terms(q: Tensor, directions: Tensor, numbers: int) -> tuple[Tensor, Tensor,
     The latter are those of mask, and those of directions from queries and from keys.
     """
     atoms, slots, heads, _ = q.shape
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    dtype = torch.promote_types(q.dtype, torch.float32)
     return (
         q.new_empty(atoms, heads, numbers, slots, dtype=dtype),
         q.new_empty(atoms, heads, slots, dtype=dtype),
@@ -91,7 +91,48 @@ def _terms(q: Tensor, directions: Tensor, numbers: int) -> tuple[Tensor, Tensor,
     )
 
 
-@triton_op("sciml::neighbourhood_attention", mutates_args=())
+# --- derivatives ------------------------------------------------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - the signature is torch's
+    *tensors, ctx.groups, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = attention_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.scale)
+    return (*grads, None, None)
+
+
+def _differentiate_twice(ctx: Any, *dots: Tensor) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    grads = attention_double_backward(*dots, *saved, ctx.groups, ctx.scale)
+    return (*grads, None, None)
+
+
+def _differentiate_thrice(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    """Through the reference: its second derivative once more, and the derivative of that."""
+    from sciml.nn.neighbourhood_attention import attention_reference
+
+    with torch.enable_grad():
+        tensors: list[Tensor] = [x.detach().requires_grad_() for x in ctx.saved_tensors]
+        dots, grad, inputs = tensors[:5], tensors[5], tensors[6:]
+        q, k, v, mask, directions = inputs
+        out = attention_reference(q, k, v, mask, directions, ctx.groups, ctx.scale)
+        first = torch.autograd.grad(out, inputs, grad, create_graph=True, materialize_grads=True)
+        second = torch.autograd.grad(first, [grad, *inputs], dots, create_graph=True, materialize_grads=True)
+        pairs = [(x, y) for x, y in zip(second, cotangents, strict=True) if x.requires_grad]
+        if not pairs:
+            return (None,) * (len(tensors) + 2)
+        outputs, weights = zip(*pairs, strict=True)
+        third = torch.autograd.grad(outputs, tensors, weights, create_graph=True, materialize_grads=True)
+    return (*third, None, None)
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+
+@operator("sciml::neighbourhood_attention", setup=_save, backward=_differentiate)
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, directions: Tensor, groups: Sequence[int], scale: float
 ) -> Tensor:
@@ -102,7 +143,7 @@ def attention(
     return out
 
 
-@triton_op("sciml::neighbourhood_attention_backward", mutates_args=())
+@operator("sciml::neighbourhood_attention_backward", setup=_save, backward=_differentiate_twice)
 def attention_backward(
     grad: Tensor,
     q: Tensor,
@@ -125,7 +166,7 @@ def attention_backward(
     return grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), terms[1].sum((1, 2)).to(directions.dtype)
 
 
-@triton_op("sciml::neighbourhood_attention_double_backward", mutates_args=())
+@operator("sciml::neighbourhood_attention_double_backward", setup=_save, backward=_differentiate_thrice)
 def attention_double_backward(
     dot_q: Tensor,
     dot_k: Tensor,
@@ -154,46 +195,3 @@ def attention_double_backward(
     _launch("double_backward", double_backward_kernel, keys, q, groups, scale, KEYS=True)
     grad_directions = terms[1].sum((1, 2)).to(directions.dtype)
     return grad_grad, grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), grad_directions
-
-
-# --- derivatives ------------------------------------------------------------------------------------------------------
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - the signature is torch's
-    *tensors, ctx.groups, ctx.scale = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = torch.ops.sciml.neighbourhood_attention_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.scale)
-    return (*grads, None, None)
-
-
-def _differentiate_twice(ctx: Any, *dots: Tensor) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors
-    grads = torch.ops.sciml.neighbourhood_attention_double_backward(*dots, *saved, ctx.groups, ctx.scale)
-    return (*grads, None, None)
-
-
-def _differentiate_thrice(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-    """Through the reference: its second derivative once more, and the derivative of that."""
-    from sciml.nn.neighbourhood_attention import attention_reference
-
-    with torch.enable_grad():
-        tensors: list[Tensor] = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-        dots, grad, inputs = tensors[:5], tensors[5], tensors[6:]
-        q, k, v, mask, directions = inputs
-        out = attention_reference(q, k, v, mask, directions, ctx.groups, ctx.scale)
-        first = torch.autograd.grad(out, inputs, grad, create_graph=True, materialize_grads=True)
-        second = torch.autograd.grad(first, [grad, *inputs], dots, create_graph=True, materialize_grads=True)
-        pairs = [(x, y) for x, y in zip(second, cotangents, strict=True) if x.requires_grad]
-        if not pairs:
-            return (None,) * (len(tensors) + 2)
-        outputs, weights = zip(*pairs, strict=True)
-        third = torch.autograd.grad(outputs, tensors, weights, create_graph=True, materialize_grads=True)
-    return (*third, None, None)
-
-
-attention.register_autograd(_differentiate, setup_context=_save)
-attention_backward.register_autograd(_differentiate_twice, setup_context=_save)
-attention_double_backward.register_autograd(_differentiate_thrice, setup_context=_save)

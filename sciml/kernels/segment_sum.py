@@ -2,12 +2,11 @@
 
 # ruff: noqa: ANN001, ANN201 - Triton reads annotations, and knows none but its own
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sciml.kernels.launch import launch
+from sciml.kernels.launch import launch, sum_type
 
 BLOCK = 256
 
@@ -79,7 +78,7 @@ def segment_sum(
             columns,
             *(rows or (0, messages.shape[0])),
             ADD=into is not None,
-            SUM=tl.float64 if messages.dtype == torch.float64 else tl.float32,
+            SUM=sum_type(messages.dtype),
             BLOCK=BLOCK,
             AT_ONCE=4,
             num_warps=2,
