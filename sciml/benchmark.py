@@ -18,6 +18,7 @@ Task = Callable[[], object]
 
 _MIN_REPEATS, _MAX_REPEATS = 5, 1000
 _FLUSH_BYTES = 2**28  # more than the last-level cache of any GPU that is sold, so that no input is read from it
+_FLUSHES_AHEAD = 32  # a few milliseconds
 _COPY_BYTES = {"cpu": 2**27, "cuda": 2**29}
 _MATRIX_SIZE = {"cpu": 1024, "cuda": 8192}
 
@@ -45,7 +46,9 @@ class Result:
     failure: str | None = None
 
 
-def time_median(task: Task, *, device: str | torch.device = "cpu", budget: float = 0.5) -> float:
+def time_median(
+    task: Task, *, device: str | torch.device = "cpu", budget: float = 0.5, launched_ahead: bool = False
+) -> float:
     """Median seconds of `task`, repeated at least 5 times and for about `budget` seconds after a warm-up.
 
     On CUDA each run lies between two events, and the L2 cache is overwritten before it.
@@ -54,12 +57,14 @@ def time_median(task: Task, *, device: str | torch.device = "cpu", budget: float
         task: what to time; it may return anything.
         device: where it runs.
         budget: seconds to spend.
+        launched_ahead: on CUDA, whether to keep the device busy until all launches of the run are in its queue, so
+            that the time is the device's alone.
 
     >>> time_median(lambda: sum(range(100)), budget=0.01) > 0
     True
     """
     device = torch.device(device)
-    return _time_cuda(task, device, budget) if device.type == "cuda" else _time_cpu(task, budget)
+    return _time_cuda(task, device, budget, launched_ahead) if device.type == "cuda" else _time_cpu(task, budget)
 
 
 def _time_cpu(task: Task, budget: float) -> float:
@@ -74,7 +79,7 @@ def _seconds(task: Task) -> float:
     return time.perf_counter() - start
 
 
-def _time_cuda(task: Task, device: torch.device, budget: float) -> float:
+def _time_cuda(task: Task, device: torch.device, budget: float, launched_ahead: bool) -> float:
     with torch.cuda.device(device):
         task()
         torch.cuda.synchronize()
@@ -87,7 +92,8 @@ def _time_cuda(task: Task, device: torch.device, budget: float) -> float:
         flushed = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
         pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
         for start, end in pairs:
-            flushed.zero_()
+            for _ in range(_FLUSHES_AHEAD if launched_ahead else 1):
+                flushed.zero_()
             start.record()
             task()
             end.record()
@@ -145,6 +151,21 @@ def floor(num_bytes: float, num_flops: float, limits: Limits) -> float:
     1.0
     """
     return max(num_bytes / limits.bandwidth, num_flops / limits.flops)
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line, for a table."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
+
+
+def check_names(given: Sequence[str], options: Sequence[str]) -> None:
+    """Check names of things to measure.
+
+    Raises:
+        ValueError: for those that are not among the options, which it lists.
+    """
+    if unknown := sorted(set(given) - set(options)):
+        raise ValueError(f"got {', '.join(unknown)}; available: {', '.join(options)}")
 
 
 def write_report(path: str | Path, results: Sequence[Result], settings: Mapping[str, Any]) -> None:

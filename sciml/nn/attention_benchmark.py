@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from sciml.benchmark import Result, device_limits, floor, peak_memory, time_median
+from sciml.benchmark import Result, check_names, device_limits, first_line, floor, peak_memory, time_median
 from sciml.nn.neighbourhood_attention import neighbourhood_attention
 from sciml.nn.spherical_harmonics import SphericalHarmonics
 
@@ -79,9 +79,7 @@ def run_attention_benchmark(
         ValueError: for unknown contenders.
     """
     names = list(CONTENDERS) if contenders is None else list(contenders)
-    unknown = sorted(set(names) - set(CONTENDERS))
-    if unknown:
-        raise ValueError(f"got {', '.join(unknown)}; available: {', '.join(CONTENDERS)}")
+    check_names(names, list(CONTENDERS))
     case = {"atoms": atoms, "slots": slots, "heads": heads, "groups": list(groups), "dtype": dtype, "device": device}
     few = make_inputs(gate_atoms, slots, heads, groups, getattr(torch, dtype), device)
     exact = _step(_forces(_named("torch")(groups)), [x.detach().double().requires_grad_() for x in few])
@@ -94,7 +92,7 @@ def run_attention_benchmark(
             _gate(result, _step(_forces(attention, few if compiled else None), few), exact, TOLERANCES[few[0].dtype])
             _measure(result, attention, _forces(attention, arrays if compiled else None), arrays, budget)
         except Exception as error:
-            result.failure = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            result.failure = first_line(error)
         results.append(result)
         if len(results) > 1:
             _compare(result, results[0])

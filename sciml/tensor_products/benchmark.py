@@ -12,7 +12,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
 
-from sciml.benchmark import Result, device_limits, floor, peak_memory, time_median
+from sciml.benchmark import Result, check_names, device_limits, first_line, floor, peak_memory, time_median
 from sciml.tensor_products.backends import BACKENDS
 from sciml.tensor_products.benchmark_settings import (
     SETTINGS,
@@ -295,9 +295,7 @@ def run_benchmark(
     """
     names = [*BACKENDS, *installed_peers()] if names is None else names
     for given, options in ((names, [*BACKENDS, *PEERS]), (passes, PASSES)):
-        unknown = sorted(set(given) - set(options))
-        if unknown:
-            raise ValueError(f"got {', '.join(unknown)}; available: {', '.join(options)}")
+        check_names(given, list(options))
     results: list[Result] = []
     for case in cases:
         of_case: list[Result] = []
@@ -308,7 +306,7 @@ def run_benchmark(
             except Exception as error:
                 if isinstance(error, GateError) and name in BACKENDS:
                     raise
-                result = Result(name, dict(case.__dict__), failure=f"failed: {_first_line(error)}")
+                result = Result(name, dict(case.__dict__), failure=f"failed: {first_line(error)}")
             of_case.append(result)
             if on_result is not None:
                 on_result(result)
@@ -323,7 +321,3 @@ def _compare(results: Sequence[Result]) -> None:
     for result in results:
         if base and "forward" in result.seconds:
             result.figures["over_e3nn"] = base / result.seconds["forward"]
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]

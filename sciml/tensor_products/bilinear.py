@@ -271,9 +271,7 @@ class Bilinear(PointwiseProduct):
     def _convolve(self, x: Tensor, y: Tensor, weights: Tensor | None, graph: ConvolutionGraph) -> Tensor:
         if not self._on_kernels(x):
             return super()._convolve(x, y, weights, graph)
-        if x.shape[0] != graph.num_nodes:
-            raise ValueError(f"got x of {x.shape[0]} nodes and a graph of {graph.num_nodes}; kernels expect as many")
-        graph = self._prepared(graph)
+        graph = self._prepared(x, graph)
         from sciml.kernels.bilinear import bilinear_convolution
 
         indices = (graph.senders, graph.receivers, graph.receiver_starts, graph.sender_order, graph.sender_starts)

@@ -243,16 +243,13 @@ class ClebschGordan(TensorProduct):
         )
         if self.layout == "ir_mul" and not shared:
             return z
-        paths = [
-            part.unflatten(1, (dim, self.channels))
-            for part, dim in zip(z.split([dim * self.channels for dim in self.dims_out], 1), self.dims_out, strict=True)
-        ]
+        paths = split_blocks(z, tuple((self.channels, dim) for dim in self.dims_out), "ir_mul")
         if shared and weights is not None:  # every path has an output of its own
-            paths = [z * w for z, w in zip(paths, weights.split(self.weight_sizes), strict=True)]
-        return torch.cat([(z.transpose(1, 2) if self.layout == "mul_ir" else z).flatten(1) for z in paths], dim=1)
+            paths = [z * w[:, None] for z, w in zip(paths, weights.split(self.weight_sizes), strict=True)]
+        return join_blocks(paths, self.layout)
 
     def _convolve_radial(self, x: Tensor, y: Tensor, weights: RadialWeights, graph: ConvolutionGraph) -> Tensor:
-        return self._by_kernels(x, y, weights.basis, weights.matrix, self._prepared(graph))
+        return self._by_kernels(x, y, weights.basis, weights.matrix, self._prepared(x, graph))
 
     # --- interface ----------------------------------------------------------------------------------------------------
 
@@ -268,7 +265,7 @@ class ClebschGordan(TensorProduct):
     def _convolve(self, x: Tensor, y: Tensor, weights: Tensor | None, graph: ConvolutionGraph) -> Tensor:
         """The messages of all edges are formed and added, by kernels in registers."""
         if self._on_kernels(x):
-            return self._by_kernels(x, y, weights, None, self._prepared(graph))
+            return self._by_kernels(x, y, weights, None, self._prepared(x, graph))
         if self.way == "channelwise":
             products = self._channelwise(self._to_rows(x).index_select(0, graph.senders), y, weights)
             return self._from_groups([sum_over_edges(z, graph) for z in products])

@@ -184,8 +184,14 @@ class TensorProduct(ConstantsModule):
         self._check(x, y, weights, batch=num_edges, of="edges")
         return self._convolve(x, y, weights, graph)
 
-    def _prepared(self, graph: ConvolutionGraph) -> ConvolutionGraph:
-        """The graph with the fields that kernels want, if it comes from elsewhere."""
+    def _prepared(self, x: Tensor, graph: ConvolutionGraph) -> ConvolutionGraph:
+        """The graph with the fields that kernels want, if it comes from elsewhere.
+
+        Raises:
+            ValueError: for x of another number of nodes, of which kernels would read what is not there.
+        """
+        if x.shape[0] != graph.num_nodes:
+            raise ValueError(f"got x of {x.shape[0]} nodes and a graph of {graph.num_nodes}; kernels expect as many")
         return sorted_by_sender(graph) if graph.receiver_starts is None else graph
 
     takes_radial_weights = False  # whether kernels form them
@@ -203,6 +209,7 @@ class TensorProduct(ConstantsModule):
         """`convolve` of checked inputs."""
 
     def _check(self, x: Tensor, y: Tensor, weights: Tensor | None, *, batch: int, of: str = "samples") -> None:
+        constants = next(self.buffers(), x)
         for name, given, dim in (
             ("x", x, self.dim1),
             ("y", y, self.dim2),
@@ -210,7 +217,6 @@ class TensorProduct(ConstantsModule):
         ):
             if given is None:
                 continue
-            constants = next(self.buffers(), x)
             if given.dtype != constants.dtype:
                 if not given.dtype.is_floating_point:
                     raise ValueError(f"got {name} of {given.dtype}; expected floating-point numbers, {constants.dtype}")

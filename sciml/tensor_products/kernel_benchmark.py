@@ -12,10 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.benchmark import Result, device_limits, floor, peak_memory, time_median
+from sciml.benchmark import Result, check_names, device_limits, first_line, floor, peak_memory, time_median
 from sciml.tensor_products.backends import tensor_product
 from sciml.tensor_products.benchmark import PASSES, GateError
 from sciml.tensor_products.benchmark_settings import num_nonzeros
+from sciml.tensor_products.channels import blocks_of, join_blocks, split_blocks
 from sciml.tensor_products.interface import RadialWeights, TensorProduct
 from sciml.tensor_products.peers import installed_peers, peer_contender
 from sciml.tensor_products.problem import TensorProductProblem
@@ -106,25 +107,23 @@ def run_kernel_benchmark(
         on_result: called with each result.
 
     Returns:
-        Results whose figures are the relative error of each pass, and the seconds of the first call of forward and
-        backward pass ("cold_start"), which compiles what is not in Triton's cache.
+        Results whose figures are the relative error of each pass; on CUDA its seconds without waiting for launches
+        ("..._device_seconds"); and the seconds of the first call of forward and backward pass ("cold_start"), which
+        compiles what is not in Triton's cache.
 
     Raises:
         ValueError: for unknown names or passes.
     """
     names = [*OURS, *installed_peers()] if names is None else names
     for given, options in ((names, [*OURS, *installed_peers()]), (passes, PASSES)):
-        unknown = sorted(set(given) - set(options))
-        if unknown:
-            raise ValueError(f"got {', '.join(unknown)}; available: {', '.join(options)}")
+        check_names(given, list(options))
     results = []
     for case in cases:
         for name in names:
             try:
                 result = _measure(name, case, passes, budget)
             except Exception as error:
-                lines = f"{type(error).__name__}: {error}".strip().splitlines()
-                result = Result(name, dict(case.__dict__), failure=f"failed: {lines[0][:200]}")
+                result = Result(name, dict(case.__dict__), failure=f"failed: {first_line(error)}")
             results.append(result)
             if on_result is not None:
                 on_result(result)
@@ -158,6 +157,9 @@ def _measure(name: str, case: KernelCase, passes: Sequence[str], budget: float) 
         size_out = sum(tensor.numel() for tensor in task()) * itemsize
         result.peak_bytes[key] = peak_memory(task, case.device)
         result.seconds[key] = time_median(task, device=case.device, budget=budget)
+        if torch.device(case.device).type == "cuda":
+            on_device = time_median(task, device=case.device, budget=budget, launched_ahead=True)
+            result.figures[f"{key}_device_seconds"] = on_device
         result.floor_seconds[key] = floor(num_bytes + size_out, _CONVOLUTIONS[key] * num_flops, limits)
     return result
 
@@ -207,20 +209,16 @@ def _convolution(name: str, case: KernelCase, dtype: torch.dtype, graph: tuple[T
         return convolve
     peer = peer_contender(name, problem, dtype=dtype, device=case.device, summed=False, weights="per_sample").product
     senders, receivers, num_nodes = graph
+    sizes = blocks_of(problem.irreps_in1)
+    sizes_out = tuple((problem.irreps_in1[0].mul, path.irrep_out.dim) for path in problem.paths)
     mul_ir = name != "cuequivariance"
 
     def gather_and_scatter(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
         rows = x.index_select(0, senders)
-        if mul_ir:  # the inputs are (rows, channels), and so are the results that are compared
-            rows = _transposed(rows, [(ir.dim, mul) for mul, ir in problem.irreps_in1])
+        if mul_ir:  # the inputs are "ir_mul", and so are the results that are compared
+            rows = join_blocks(split_blocks(rows, sizes, "ir_mul"), "mul_ir")
         messages = peer(rows, y, w)
         z = messages.new_zeros(num_nodes, messages.shape[1]).index_add(0, receivers, messages)
-        channels = problem.irreps_in1[0].mul
-        return _transposed(z, [(channels, path.irrep_out.dim) for path in problem.paths]) if mul_ir else z
+        return join_blocks(split_blocks(z, sizes_out, "mul_ir"), "ir_mul") if mul_ir else z
 
     return gather_and_scatter
-
-
-def _transposed(features: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-    blocks = features.split([a * b for a, b in shapes], dim=1)
-    return torch.cat([block.unflatten(1, shape).mT.flatten(1) for block, shape in zip(blocks, shapes, strict=True)], 1)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.benchmark import time_median
+from sciml.benchmark import check_names, first_line, time_median
 from sciml.kernels.channelwise_couplings import couplings, problem_key
 from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.tensor_products.kernel_benchmark import LAYERS, NUM_BASIS, KernelCase
@@ -85,7 +85,7 @@ class Timed(NamedTuple):
         layer: a key of `LAYERS`.
         name: a key of `PASSES`.
         tuning: what was tried.
-        seconds: median, of the kernel and its launch; None if it failed.
+        seconds: median on the device; None if it failed.
         registers: of a thread, and bytes spilled; None in the interpreter.
         failure: why there is no time.
     """
@@ -146,9 +146,9 @@ def _time(case: KernelCase, name: str, tuning: Tuning, budget: float) -> Timed:
         return run(key, what, graph, inputs, tuning=tuning)
 
     try:
-        seconds = time_median(task, device=case.device, budget=budget)
+        seconds = time_median(task, device=case.device, budget=budget, launched_ahead=True)
     except Exception as error:
-        return Timed(case.layer, name, tuning, failure=f"{type(error).__name__}: {error}".splitlines()[0][:200])
+        return Timed(case.layer, name, tuning, failure=first_line(error))
     return Timed(case.layer, name, tuning, seconds, _registers(plan_of(key, what, tuning).kernel))
 
 
@@ -183,9 +183,10 @@ def _registers(kernel: Any) -> tuple[int, int] | None:
 
 def main(layers: list[str]) -> None:
     """Print every pass of the layers, the fastest tuning first."""
-    unknown = sorted(set(layers) - set(LAYERS))
-    if unknown:
-        sys.exit(f"unknown layers {', '.join(unknown)}; there are {', '.join(LAYERS)}")
+    try:
+        check_names(layers, list(LAYERS))
+    except ValueError as error:
+        sys.exit(str(error))
     if not torch.cuda.is_available():
         sys.exit("kernels are tuned on a CUDA device, and torch finds none")
     found = tune(layers or list(LAYERS))

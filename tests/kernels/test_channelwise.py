@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sciml.kernels import available, channelwise, channelwise_derivatives
+from sciml.kernels import available, channelwise, channelwise_derivatives, launch
 from sciml.kernels.channelwise import Edges, edge_pass, node_pass, plan_of
 from sciml.kernels.channelwise_couplings import couplings, problem_key
 from sciml.kernels.channelwise_form import Pass, Tuning
@@ -123,6 +123,31 @@ def test_three_orders_of_derivative_are_those_of_torch(kind, layout, poisoned):
         assert relative(got, wanted) < 1e-12
 
 
+@pytest.mark.parametrize("kind", ["dense", "radial"])
+def test_operators_of_torch_compute_the_same_bits(kind, monkeypatch):
+    _, kernels = products()
+    senders, receivers = edges([0, 1, 1], 3)
+    graph = kernels.prepare(senders, receivers, 3)
+    shapes = {"dense": [(3, kernels.weight_numel)], "radial": [(3, 2), (2, kernels.weight_numel)]}[kind]
+    given = [normal(*shape) for shape in [(3, kernels.dim1), (3, kernels.dim2), *shapes]]
+    found = []
+    for traced in (False, True):
+        monkeypatch.setattr(launch, "traced", lambda traced=traced: traced)
+        with torch.profiler.profile() as profile:
+            leaves = [tensor.clone().requires_grad_() for tensor in given]
+            x, y, *w = leaves
+            z = kernels.convolve(x, y, RadialWeights(*w) if kind == "radial" else w[0], graph)
+            values, energy = [z], z.sin().sum()
+            for _ in range(3):
+                gradients = torch.autograd.grad(energy, leaves, create_graph=True)
+                values += gradients
+                energy = sum(gradient.sin().sum() for gradient in gradients)
+        found.append(values)
+        assert traced == any(event.name.startswith("sciml::channelwise") for event in profile.events())
+    for got, wanted in zip(*found, strict=True):
+        assert torch.equal(got, wanted)
+
+
 @pytest.mark.parametrize("wanted", [subset for n in (1, 2) for subset in itertools.combinations("xyw", n)])
 def test_only_what_is_wanted_is_differentiated(wanted):
     exact, kernels = products()
@@ -233,6 +258,15 @@ def test_edges_that_kernels_cannot_take(senders, receivers):
     _, kernels = products()
     with pytest.raises(ValueError, match=r"receivers do not ascend.*sort the edges once"):
         kernels.prepare(torch.tensor(senders).to(DEVICE), torch.tensor(receivers).to(DEVICE), 3)
+
+
+def test_graphs_of_another_number_of_nodes():
+    _, kernels = products()
+    senders, receivers = edges([0, 2], 3)
+    graph = kernels.prepare(senders, receivers, 3)
+    x, y, w = normal(2, kernels.dim1), normal(2, kernels.dim2), normal(2, kernels.weight_numel)
+    with pytest.raises(ValueError, match="got x of 2 nodes and a graph of 3"):
+        kernels.convolve(x, y, w, graph)
 
 
 def test_graphs_of_another_product_are_prepared_on_the_way():
