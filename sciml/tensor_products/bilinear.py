@@ -210,11 +210,10 @@ class Bilinear(PointwiseProduct):
         for name, factor in zip(("factor1", "factor2", "factor_out"), factors, strict=True):
             self.register_constant(name, factor)
         self.num_points = factors[0].shape[1]
+        self._kernel_form: Form | None = None
         if self._may_use_kernels:
             form = None if orbits is None else self._form(orbits())
             self._choose_kernels(form, implementation)
-
-    kernels_by_default = False  # their times are not known yet
 
     @staticmethod
     def no_kernels(problem: TensorProductProblem) -> str | None:
@@ -243,8 +242,11 @@ class Bilinear(PointwiseProduct):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if self._may_use_kernels:  # perhaps in another process
+        if self._kernel_form is not None:  # perhaps in another process
             register_form(self._kernel_form)
+
+    def _has_kernels(self) -> bool:
+        return self._kernel_form is not None
 
     def _choose_kernels(self, form: Form | None, implementation: str) -> None:
         if form is not None and form.num_lines <= MOST_LINES:

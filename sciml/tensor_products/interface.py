@@ -115,12 +115,10 @@ class TensorProduct(ConstantsModule):
         """What runs where the product is now: "torch" or "triton"."""
         return "triton" if self._on_kernels(next(self.buffers())) else "torch"
 
-    kernels_by_default = True  # whether "auto" takes them
-
     @property
     def _may_use_kernels(self) -> bool:
         """Whether there is a device on which kernels would run."""
-        return self.requested == "triton" or (self.requested == "auto" and self.kernels_by_default)
+        return self.requested == "triton" or (self.requested == "auto" and torch.cuda.is_available())
 
     def _on_kernels(self, x: Tensor) -> bool:
         if self.requested == "triton":
@@ -128,7 +126,7 @@ class TensorProduct(ConstantsModule):
             return True
         if self.requested == "torch":
             return False
-        chosen = self._may_use_kernels and x.is_cuda
+        chosen = self._may_use_kernels and x.is_cuda and self._has_kernels()
         if not torch.compiler.is_compiling():
             _log_choice(type(self).__name__, x.device.type, "triton" if chosen else "torch")
         return chosen
@@ -193,6 +191,10 @@ class TensorProduct(ConstantsModule):
         if x.shape[0] != graph.num_nodes:
             raise ValueError(f"got x of {x.shape[0]} nodes and a graph of {graph.num_nodes}; kernels expect as many")
         return sorted_by_sender(graph) if graph.receiver_starts is None else graph
+
+    def _has_kernels(self) -> bool:
+        """Whether they are ready: those of some products are made at construction, where there is a CUDA device."""
+        return True
 
     takes_radial_weights = False  # whether kernels form them
 

@@ -71,6 +71,21 @@ def test_contract_in_lower_precision(dtype):
     assert report.errors["forward"] > 1e-9
 
 
+@pytest.mark.parametrize(("dtype", "direct"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_numbers_of_two_bytes_are_not_read_as_words(dtype, direct, monkeypatch):
+    """Which of the results are in the dtype of sums says nothing about the inputs."""
+    launched = []
+    monkeypatch.setattr(channelwise, "interpreted", lambda: False)
+    monkeypatch.setattr(channelwise, "launch", lambda *_, **options: launched.append(options["DIRECT"]))
+    key = problem_key(PROBLEM)
+    c, graph = couplings(key), Edges(*torch.zeros(2, 1, dtype=torch.long), torch.tensor([0, 1]))
+    shapes = {"x": c.num_rows1 * 3, "y": c.num_rows2, "w": len(c.paths) * 3, "g": c.num_rows_out * 3}
+    inputs = {name: torch.zeros(1, size, dtype=dtype) for name, size in shapes.items()}
+    for wants in ("g", "y", "yw", "xyw"):
+        (node_pass if wants == "g" else edge_pass)(key, Pass(wants), graph, inputs)
+    assert launched == [direct] * 4
+
+
 def test_contract_sees_a_wrong_coefficient(monkeypatch):
     right = couplings(problem_key(PROBLEM))
     path = right.paths[0]
