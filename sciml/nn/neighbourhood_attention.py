@@ -83,9 +83,9 @@ def neighbourhood_attention(
             _log_once(implementation, reason)
     if implementation == "torch":
         return attention_reference(q, k, v, mask, directions, groups, scale)
-    import sciml.kernels.neighbourhood_attention  # noqa: F401 - defines the operator
+    from sciml.kernels.neighbourhood_attention import attention
 
-    return torch.ops.sciml.neighbourhood_attention(q, k, v, mask, directions, groups, scale)
+    return attention(q, k, v, mask, directions, groups, scale)
 
 
 def attention_reference(
