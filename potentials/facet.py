@@ -18,13 +18,13 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph
-from sciml.nn.constants import ConstantsModule
 from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
 from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import SplineBasis
 from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
-from sciml.potentials.interface import Potential
+from sciml.potentials.interface import Potential, polar
+from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import (
     BACKENDS,
     ConvolutionGraph,
@@ -36,11 +36,8 @@ from sciml.tensor_products import (
 )
 from sciml.tensor_products.rotations import equivariance_error
 
-# Below this distance (Å) direction and distance of a pair stop changing, which keeps their derivatives finite.
-SHORTEST = 1e-6
 
-
-class Facet(ConstantsModule, Potential):
+class Facet(SpeciesTable, Potential):
     """E = Σ_i [ E_ref(Z_i) + s(Z_i) + σ · readout(0e features of atom i after every layer) ].
 
     Features are (atoms, components, channels). They start as an embedding of the element; every layer convolves them
@@ -67,9 +64,6 @@ class Facet(ConstantsModule, Potential):
         ValueError: for species that are unknown or repeated, lists of another length, or sizes that are not positive.
     """
 
-    species_lookup: Tensor
-    reference_energies: Tensor
-
     def __init__(
         self,
         *,
@@ -88,10 +82,7 @@ class Facet(ConstantsModule, Potential):
         shifts: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        order = sorted(range(len(species)), key=lambda k: species[k])
-        self.species = tuple(int(species[k]) for k in order)
-        if not self.species or len(set(self.species)) < len(species) or not all(0 < z < 119 for z in self.species):
-            raise ValueError(f"got the species {list(species)}; expected distinct atomic numbers from 1 to 118")
+        table = self.register_species(species, reference_energies=reference_energies, shifts=shifts)
         for name, value in (
             ("cutoff", cutoff),
             ("channels", channels),
@@ -111,8 +102,7 @@ class Facet(ConstantsModule, Potential):
             )
         self.cutoff = float(cutoff)
         self._config: dict[str, Any] = {
-            "species": list(self.species),
-            "reference_energies": _per_species("reference_energies", reference_energies, order),
+            **table,
             "cutoff": self.cutoff,
             "channels": channels,
             "lmax": lmax,
@@ -123,15 +113,8 @@ class Facet(ConstantsModule, Potential):
             "activation": activation,
             "average_num_neighbors": average_num_neighbors,
             "energy_scale": energy_scale,
-            "shifts": _per_species("shifts", shifts, order),
         }
-        lookup = torch.full((119,), -1)
-        lookup[list(self.species)] = torch.arange(len(self.species))
-        self.register_buffer("species_lookup", lookup, persistent=False)
-        reference = torch.tensor(self._config["reference_energies"], dtype=torch.float64)
-        self.register_constant("reference_energies", reference, keep_float64=True)
         self.energy_scale = float(energy_scale)
-        self.shifts = nn.Parameter(torch.tensor(self._config["shifts"], dtype=torch.get_default_dtype()))
         self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
         self.basis = SplineBasis(cutoff, num_basis)
         self.harmonics = SphericalHarmonics(lmax)
@@ -165,9 +148,8 @@ class Facet(ConstantsModule, Potential):
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
         species = self.species_lookup[graph.atomic_numbers]
-        vectors = edge_vectors.to(self.embedding.dtype)
-        distances = vectors.square().sum(dim=1).clamp_min(SHORTEST**2).sqrt()  # (edges,)
-        harmonics = self.harmonics(vectors / distances[:, None])  # (edges, (lmax+1)²)
+        distances, directions = polar(edge_vectors.to(self.embedding.dtype))
+        harmonics = self.harmonics(directions)  # (edges, (lmax+1)²)
         basis = self.basis(distances)  # (edges, num_basis)
         # All layers have the same backend, so that what the first one prepares serves all.
         first = cast(FacetLayer, self.layers[0])
@@ -177,8 +159,8 @@ class Facet(ConstantsModule, Potential):
         for layer in self.layers:
             x = layer(x, harmonics, basis, edges)
             scalars.append(x[:, 0])
-        readout = self.readout(torch.cat(scalars, dim=1))[:, 0] * self.energy_scale + self.shifts[species]
-        return readout.double() + self.reference_energies[species]
+        readout = self.readout(torch.cat(scalars, dim=1))[:, 0] * self.energy_scale
+        return self.with_references(readout, graph.atomic_numbers)
 
     def equivariance_error(self) -> float:
         """Largest relative equivariance error of the mixers' sphere grids and of the tensor products."""
@@ -285,11 +267,3 @@ def _read_product(given: str | Mapping[str, Any]) -> dict[str, Any]:
             "{backend: gaunt_grid} or {backend: cp, rank: 28}"
         )
     return product
-
-
-def _per_species(name: str, values: Sequence[float] | None, order: Sequence[int]) -> list[float]:
-    if values is None:
-        return [0.0] * len(order)
-    if len(values) != len(order):
-        raise ValueError(f"got {len(values)} {name} for {len(order)} species; give one for each, in their order")
-    return [float(values[k]) for k in order]
