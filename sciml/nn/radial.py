@@ -46,3 +46,32 @@ class SplineBasis(ConstantsModule):
         """Values b_k(r), (edges, num_basis), of distances (edges,), Å; exactly zero from the cutoff on."""
         t = (distances[:, None] / self.spacing - self.centers).abs()
         return (self.ends - t[:, :, None]).clamp_min(0).pow(5) @ self.factors
+
+
+class GaussianBasis(ConstantsModule):
+    """Gaussians b_k(r) = exp( −(r − k h)² / (2 (2h)²) ), k = 0 … n − 1, h = cutoff / (n − 1): twice as wide as apart.
+
+    They do not vanish at the cutoff: for models in which an envelope weighs what comes of an edge.
+
+    Args:
+        cutoff: Å.
+        num_basis: n, number of functions.
+
+    Raises:
+        ValueError: if there are fewer than 2 functions.
+
+    Source: EScAIP, arXiv:2410.24169.
+    """
+
+    centers: Tensor
+
+    def __init__(self, cutoff: float, num_basis: int) -> None:
+        super().__init__()
+        if num_basis < 2:
+            raise ValueError(f"got {num_basis} Gaussians; at least 2 are needed")
+        self.spacing = float(cutoff) / (num_basis - 1)
+        self.register_constant("centers", torch.arange(num_basis))
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Values b_k(r), (..., num_basis), of distances (...), Å."""
+        return torch.exp(-(distances[..., None] / self.spacing - self.centers).square() / 8)

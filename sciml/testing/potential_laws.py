@@ -161,8 +161,11 @@ def _through_cutoff(potential: Any, window: float, step: float) -> np.ndarray:
 
 def _roughness(potential: Any, numbers: Sequence[int], positions: np.ndarray) -> float:
     """Largest second difference of the forces along a path of a few atoms, positions (steps, atoms, 3)."""
-    # All steps in one structure, on a grid so wide that they do not see each other, cost one call.
     num_steps, num_atoms, _ = positions.shape
+    if not potential.conservative:  # whose net force and torque may have been removed: each step is a structure
+        forces = np.array([p.forces for p in predict(potential, [Atoms(numbers, positions=x) for x in positions])])
+        return float(np.abs(np.diff(forces, n=2, axis=0)).max())
+    # All steps in one structure, on a grid so wide that they do not see each other, cost one call.
     side = int(np.ceil(num_steps ** (1 / 3)))
     sites = np.array(list(itertools.product(range(side), repeat=3))[:num_steps]) * 4.0 * potential.cutoff
     atoms = Atoms(np.tile(numbers, num_steps), positions=(positions + sites[:, None]).reshape(-1, 3))
@@ -211,4 +214,10 @@ def save_load_error(potential: Any, structures: Structures) -> float:
     atoms = structures.crystal
     before, after = predict(potential, [atoms])[0], predict(rebuilt, [atoms])[0]
     fields = ("energies", "forces", "stress")
-    return float(np.max([np.abs(getattr(after, name) - getattr(before, name)).max() for name in fields]))
+    differences = [getattr(after, name) - getattr(before, name) for name in fields if not _without(before, after, name)]
+    return float(np.max([np.abs(difference).max() for difference in differences]))
+
+
+def _without(before: Prediction, after: Prediction, name: str) -> bool:
+    """Whether neither has a value, such as the stress where forces are no gradient."""
+    return bool(np.isnan([getattr(before, name), getattr(after, name)]).all())

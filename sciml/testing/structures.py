@@ -95,19 +95,21 @@ def isolated_atoms(potential: Any, species: Sequence[int]) -> dict[int, Predicti
 def relative_difference(potential: Any, atoms: Atoms, measured: Prediction, expected: Prediction) -> float:
     """Largest difference of atomic energies, forces and (in a crystal) stress, each relative to its scale."""
     scale = interaction(potential, atoms)
+    # Forces that are no gradient may come without a stress; then it is NaN for all.
+    stressed = atoms.pbc.all() and (potential.conservative or not np.isnan([measured.stress, expected.stress]).all())
     ratios = [
         abs(measured.energy - expected.energy) / (len(measured.energies) * scale),
         np.abs(measured.energies - expected.energies).max() / scale,
-        np.abs(measured.forces - expected.forces).max() / _force_scale(expected, atoms, scale),
+        np.abs(measured.forces - expected.forces).max() / _force_scale(expected, atoms, scale, stressed),
     ]
-    if atoms.pbc.all():
+    if stressed:
         ratios.append(np.abs(measured.stress - expected.stress).max() / np.abs(expected.stress).max())
     return float(np.max(ratios))  # np.max, unlike max, keeps a NaN
 
 
-def _force_scale(expected: Prediction, atoms: Atoms, interaction_energy: float) -> float:
+def _force_scale(expected: Prediction, atoms: Atoms, interaction_energy: float, stressed: bool) -> float:
     # By symmetry the forces in a primitive crystal vanish; energies and virials per atom and Å then set the scale.
     scales = [np.abs(expected.forces).max(), interaction_energy * 1e-3]
-    if atoms.pbc.all():
+    if stressed:
         scales.append(np.abs(expected.stress).max() * atoms.get_volume() / len(atoms))
     return float(np.max(scales))

@@ -1,0 +1,242 @@
+"""EScAIP: self-attention among the neighbours of each atom, on rotation-invariant features only.
+
+Qu and Krishnapriyan, arXiv:2410.24169. What differs from the published model, and why:
+
+- neighbours are ranked inside a list of all within the cutoff, and every rank, mean and logit is weighted by envelopes
+  that vanish at the cutoff: energies and forces are smooth;
+- forces are the gradient of the energy unless `forces="direct"` asks for the published head, from whose forces the net
+  force and, without periodicity, the net torque are then removed;
+- linear layers of concatenated atom features are applied to the atoms, before these are copied to their neighbours: the
+  same function with fewer operations;
+- atomic energies are summed, on top of reference energies in float64.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sciml.graphs import AtomicGraph, check_species
+from sciml.nn.bond_order import BondOrientationalOrder
+from sciml.nn.feed_forward import FeedForward, Readout
+from sciml.nn.radial import GaussianBasis
+from sciml.nn.slot_attention import ORDERS, AttentionBlock, AttributeSizes, EdgeAttributes, Neighbourhood
+from sciml.nn.soft_neighbours import reverse_edges, soft_neighbours
+from sciml.potentials.interface import Potential, PotentialOutput, polar
+from sciml.potentials.rigid_motion import without_net_force, without_net_torque
+from sciml.potentials.species import SpeciesTable
+
+FORCES = ("gradient", "direct")
+BOND_ORDER_DEGREE = 9
+
+PRESETS: dict[str, dict[str, int]] = {
+    "1M": {"channels": 128, "num_heads": 2, "num_blocks": 2, "num_radial": 128, "radial_channels": 128},
+    "4M": {"channels": 192, "num_heads": 3, "num_blocks": 4, "num_radial": 128, "radial_channels": 128},
+    "12M": {"channels": 320, "num_heads": 5, "num_blocks": 4, "num_radial": 256, "radial_channels": 320},
+    "72M": {
+        "channels": 512,
+        "num_heads": 8,
+        "num_blocks": 10,
+        "num_radial": 600,
+        "radial_channels": 512,
+        "species_channels": 128,
+        "bond_order_channels": 64,
+    },
+}
+"""Arguments by size; "72M" has the sizes of the published network for SPICE. Exact numbers of weights, for one element,
+with gradient and with direct forces, and what each further element adds:
+
+    1M     1,050,818     1,430,854      385
+    4M     4,064,002     5,286,854      641
+    12M   11,406,402    14,796,166      641
+    72M   70,706,050    87,250,310    2,817
+"""
+
+
+class EScAIP(SpeciesTable, Potential):
+    """E = Σ_i [ E_ref(Z_i) + s(Z_i) + σ · readout(atom i after the embedding and every block) ].
+
+    Every atom has slots: itself and the neighbours that `soft_neighbours` gives it. The features of atoms h (atoms, H)
+    and of slots e (atoms, slots, H) are both updated by `AttentionBlock`.
+
+    Args:
+        species: atomic numbers.
+        reference_energies: E_ref, eV, in the order of `species`; kept in float64. None for zeros.
+        cutoff: Å.
+        channels: H.
+        num_heads: heads of the attention; each has H / num_heads channels.
+        num_blocks: number of blocks; atoms see each other over num_blocks · cutoff.
+        num_neighbours: soft limit K of the neighbours of an atom; None for all within the cutoff.
+        num_radial: Gaussians of the distance.
+        radial_channels: channels of the distance's features.
+        species_channels: channels of the element's features.
+        bond_order_channels: channels of the bond-orientational order's features.
+        order: of a block: "plain" (attention, feed-forward), or "strang" (half a feed-forward step, attention, half a
+            feed-forward step, each of half the width).
+        forces: "gradient" or "direct".
+        energy_scale: σ, eV.
+        shifts: initial s, eV, in the order of `species`; trained. None for zeros.
+
+    Raises:
+        ValueError: for species that are unknown or repeated, lists of another length, sizes that are not positive or
+            do not fit, or unknown options.
+    """
+
+    def __init__(
+        self,
+        *,
+        species: Sequence[int],
+        reference_energies: Sequence[float] | None = None,
+        cutoff: float = 6.0,
+        channels: int = 128,
+        num_heads: int = 2,
+        num_blocks: int = 3,
+        num_neighbours: int | None = 30,
+        num_radial: int = 128,
+        radial_channels: int = 128,
+        species_channels: int = 64,
+        bond_order_channels: int = 32,
+        order: str = "plain",
+        forces: str = "gradient",
+        energy_scale: float = 1.0,
+        shifts: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "cutoff": cutoff,
+            "channels": channels,
+            "num_heads": num_heads,
+            "num_blocks": num_blocks,
+            "num_radial": num_radial,
+            "radial_channels": radial_channels,
+            "species_channels": species_channels,
+            "bond_order_channels": bond_order_channels,
+            "energy_scale": energy_scale,
+        }
+        for name, value in sizes.items():
+            if not value > 0:
+                raise ValueError(f"got {name}={value}; it must be positive")
+        if num_neighbours is not None and num_neighbours < 1:
+            raise ValueError(f"got num_neighbours={num_neighbours}; it must be positive, or None for all")
+        if channels % num_heads or channels // num_heads < 8:
+            raise ValueError(f"got {channels} channels for {num_heads} heads; expected at least 8 for each, as many")
+        for name, given, known in (("order", order, ORDERS), ("forces", forces, FORCES)):
+            if given not in known:
+                raise ValueError(f"got {name}={given!r}; available: {', '.join(known)}")
+        table = self.register_species(species, reference_energies=reference_energies, shifts=shifts)
+        self.cutoff = float(cutoff)
+        self.energy_scale = float(energy_scale)
+        self.num_neighbours = num_neighbours
+        self.conservative = forces == "gradient"
+        self.symmetry = "O(3)" if self.conservative else "none"
+        options = {"num_neighbours": num_neighbours, "order": order, "forces": forces}
+        self._config: dict[str, Any] = {**table, **sizes, "cutoff": self.cutoff, **options}
+        self.basis = GaussianBasis(cutoff, num_radial)
+        self.bond_order = BondOrientationalOrder(BOND_ORDER_DEGREE)
+        attributes = AttributeSizes(
+            num_species=len(self.species),
+            num_radial=num_radial,
+            num_bond_orders=BOND_ORDER_DEGREE + 1,
+            radial_channels=radial_channels,
+            species_channels=species_channels,
+            bond_order_channels=bond_order_channels,
+        )
+        self.attributes = EdgeAttributes(attributes, channels)
+        self.feed_forward = FeedForward(channels, channels)
+        self.norm = nn.RMSNorm(channels)
+        last_slots = forces == "direct"
+        self.blocks = nn.ModuleList(
+            AttentionBlock(
+                attributes, channels, num_heads=num_heads, order=order, slots_go_on=n + 1 < num_blocks or last_slots
+            )
+            for n in range(num_blocks)
+        )
+        self.readout = Readout(channels, num_blocks + 1)
+        self.energy_head = nn.Sequential(
+            nn.RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 1)
+        )
+        if forces == "direct":
+            self.slot_readout = Readout(channels, num_blocks + 1)
+            self.force_head = nn.Sequential(
+                nn.RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 3)
+            )
+            self.force_scale = nn.Linear(channels, 1)
+
+    @classmethod
+    def from_preset(cls, name: str, *, species: Sequence[int], **options: Any) -> "EScAIP":
+        """One of the sizes of `PRESETS`; `options` are further arguments of the class.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"got the preset {name!r}; available: {', '.join(PRESETS)}")
+        return cls(species=species, **{**PRESETS[name], **options})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that build this potential anew (without its weights)."""
+        return dict(self._config)
+
+    def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
+        return self._energies(graph, self._features(graph, edge_vectors)[0])
+
+    def forward(self, graph: AtomicGraph) -> PotentialOutput:
+        """Energies, forces and stress of a graph; without `conservative`, the stress is NaN.
+
+        Raises:
+            ValueError: if an atom is of an element that is not among `species`.
+        """
+        if self.conservative:
+            return super().forward(graph)
+        check_species(graph.atomic_numbers, self.species)
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            atoms, of_slots, directions, log_envelope = self._features(graph, graph.edge_vectors())
+            energies = self._energies(graph, atoms)
+            energy = energies.new_zeros(graph.num_systems).index_add(0, graph.system_index, energies)
+            envelope = log_envelope.exp()
+            pulls = (self.force_head(of_slots) * directions * envelope[:, :, None]).sum(dim=1)  # (atoms, 3)
+            forces = (self.force_scale(atoms) * pulls).double() * self.energy_scale
+            coordination = envelope[:, 1:].sum(dim=1).double()
+            forces = without_net_force(forces, coordination, graph)
+            forces = without_net_torque(forces, coordination, graph)
+        return PotentialOutput(energy, energies, forces, torch.full_like(graph.cell, torch.nan))
+
+    def _energies(self, graph: AtomicGraph, atoms: Tensor) -> Tensor:
+        return self.with_references(self.energy_head(atoms)[:, 0] * self.energy_scale, graph.atomic_numbers)
+
+    def _features(self, graph: AtomicGraph, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read-out features of atoms and slots (of slots only without `conservative`), directions, log envelope."""
+        distances, directions = polar(edge_vectors)
+        reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes)
+        # In float64: ranks are differences of distances in units of their width.
+        slots = soft_neighbours(
+            distances,
+            graph.edge_index,
+            reverse,
+            graph.num_nodes,
+            cutoff=self.cutoff,
+            num_neighbours=self.num_neighbours,
+        )
+        dtype = self.shifts.dtype
+        order = self.bond_order(directions.to(dtype), slots.envelope.to(dtype), graph.edge_index[1], graph.num_nodes)
+        neighbourhood = Neighbourhood(
+            species=self.species_lookup[graph.atomic_numbers],
+            bond_order=order,
+            radial=self.basis(slots.fill(distances.to(dtype))),
+            sender=slots.atoms(graph.edge_index[0]),
+            directions=slots.fill(directions.to(dtype)),
+            log_envelope=slots.log_envelope.to(dtype),
+        )
+        of_slots = self.attributes(neighbourhood)
+        of_slots = self.norm(of_slots + self.feed_forward(of_slots))
+        atoms = of_slots[:, 0]
+        read, read_slots = [atoms], [of_slots]
+        for block in self.blocks:
+            atoms, of_slots = block(atoms, of_slots, neighbourhood)
+            read.append(atoms)
+            read_slots.append(of_slots)
+        read_out = of_slots if self.conservative else self.slot_readout(read_slots)
+        return self.readout(read), read_out, neighbourhood.directions, neighbourhood.log_envelope
