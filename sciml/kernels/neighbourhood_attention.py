@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
-from sciml.kernels.launch import launch, operator
+from sciml.kernels.available import interpreted
+from sciml.kernels.launch import launch, operator, traced
 from sciml.kernels.legendre import MAX_DEGREE
 from sciml.kernels.neighbourhood_attention_double_backward import double_backward_kernel
 from sciml.kernels.neighbourhood_attention_passes import backward_kernel, forward_kernel
@@ -23,11 +23,8 @@ MAX_CHANNELS = 128  # of a head
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 # Of tensor cores: TF32 loses 13 bits of a float32 number, and three products of its halves lose none that matter.
-# bfloat16 numbers are exact in TF32, but probabilities are not.
-_PRECISION = {torch.float32: "tf32x3", torch.float64: "ieee", torch.bfloat16: "tf32x3"}
-# Registers decide: with 8 warps the derivatives took 1.5 to 1.8 times as long on an H100.
-_STRIP = {"forward": 32, "backward": 16, "double_backward": 16}  # rows of a program, at most
-_NUM_WARPS = 4
+_PRECISION = {torch.float32: "tf32x3", torch.float64: "ieee", torch.bfloat16: "bf16"}
+_NUM_WARPS = {"forward": 4, "backward": 4, "double_backward": 4}  # a warpgroup: it multiplies 64 rows at once
 
 
 def unsupported(slots: int, channels: int, groups: Sequence[int], dtype: torch.dtype) -> str | None:
@@ -43,32 +40,32 @@ def unsupported(slots: int, channels: int, groups: Sequence[int], dtype: torch.d
     return None
 
 
-def _launch(
-    name: str, kernel: Any, tensors: Sequence[Tensor], q: Tensor, groups: Sequence[int], scale: float, **options: bool
-) -> None:
+def _launch(name: str, kernel: Any, tensors: Sequence[Tensor], q: Tensor, groups: Sequence[int], scale: float) -> None:
     atoms, slots, heads, channels = q.shape
     if q.numel() == 0:
         return
     firsts = [sum(groups[:l]) for l in range(len(groups))]
-    block = 16 if slots <= 16 else 32 if slots <= 32 else 64
-    strip = 16 if q.dtype == torch.float64 else min(_STRIP[name], block)
+    precision = _PRECISION[q.dtype]
+    if precision == "bf16" and interpreted():  # which multiplies the bits of bfloat16 numbers as integers
+        precision = "tf32x3"
+    # Three programs fit a multiprocessor at once instead of two; torch.compile does not take the option.
+    fewer = name == "forward" and q.dtype == torch.float32 and not traced() and not interpreted()
     launch(
         kernel,
-        (atoms * heads * triton.cdiv(slots, strip),),
+        (atoms * heads,),
         *tensors,
         slots,
-        **options,
         HEADS=heads,
         D=channels,
         SIZES=_packed(groups),
         FIRSTS=_packed(firsts),
         LMAX=len(groups) - 1,
         SCALE=scale,
-        STRIP=strip,
-        BLOCK=block,
-        PRECISION=_PRECISION[q.dtype],
-        num_warps=_NUM_WARPS,
+        BLOCK=16 if slots <= 16 else 32 if slots <= 32 else 64,
+        PRECISION=precision,
+        num_warps=_NUM_WARPS[name] if q.dtype != torch.float64 else 8,
         num_stages=1,
+        **({"maxnreg": 168} if fewer else {}),
     )
 
 
@@ -77,17 +74,13 @@ def _packed(numbers: Sequence[int]) -> int:
     return sum(number << (10 * l) for l, number in enumerate(numbers))
 
 
-def _terms(q: Tensor, directions: Tensor, numbers: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Buffers in the kernels' own precision: numbers of each row's softmax, and terms of the sums over heads.
-
-    The latter are those of mask, and those of directions from queries and from keys.
-    """
+def _terms(q: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Buffers in the kernels' own precision for terms of the sums over heads: of mask, and of directions."""
     atoms, slots, heads, _ = q.shape
     dtype = torch.promote_types(q.dtype, torch.float32)
     return (
-        q.new_empty(atoms, heads, numbers, slots, dtype=dtype),
         q.new_empty(atoms, heads, slots, dtype=dtype),
-        q.new_empty(atoms, heads, 2, slots, directions.shape[2], dtype=dtype),
+        q.new_empty(atoms, heads, slots, directions.shape[2], dtype=dtype),
     )
 
 
@@ -157,13 +150,10 @@ def attention_backward(
     """Gradients by q, k, v, mask and directions."""
     grad, q, k, v, mask, directions = (x.contiguous() for x in (grad, q, k, v, mask, directions))
     grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
-    softmax, *terms = _terms(q, directions, 3)
-    shared = (mask, directions, softmax)
-    queries = (q, k, grad, v, *shared, grad_q, grad_v, *terms)
-    keys = (k, q, v, grad, *shared, grad_k, grad_v, *terms)
-    _launch("backward", backward_kernel, queries, q, groups, scale, KEYS=False)
-    _launch("backward", backward_kernel, keys, q, groups, scale, KEYS=True)
-    return grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), terms[1].sum((1, 2)).to(directions.dtype)
+    terms = _terms(q, directions)
+    tensors = (grad, q, k, v, mask, directions, grad_q, grad_k, grad_v, *terms)
+    _launch("backward", backward_kernel, tensors, q, groups, scale)
+    return grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), terms[1].sum(1).to(directions.dtype)
 
 
 @operator("sciml::neighbourhood_attention_double_backward", setup=_save, backward=_differentiate_thrice)
@@ -186,12 +176,9 @@ def attention_double_backward(
     dot_q, dot_k, dot_v = (x.contiguous() for x in (dot_q, dot_k, dot_v))
     grad, q, k, v, mask, directions = (x.contiguous() for x in (grad, q, k, v, mask, directions))
     grad_grad, grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(4))
-    softmax, *terms = _terms(q, directions, 5)
-    dots = (dot_v, dot_mask.contiguous(), dot_directions.contiguous())
-    shared = (grad, v, mask, directions, softmax)
-    queries = (dot_q, dot_k, *dots, q, k, *shared, grad_q, grad_grad, *terms)
-    keys = (dot_k, dot_q, *dots, k, q, *shared, grad_k, grad_v, *terms)
-    _launch("double_backward", double_backward_kernel, queries, q, groups, scale, KEYS=False)
-    _launch("double_backward", double_backward_kernel, keys, q, groups, scale, KEYS=True)
-    grad_directions = terms[1].sum((1, 2)).to(directions.dtype)
-    return grad_grad, grad_q, grad_k, grad_v, terms[0].sum(1).to(mask.dtype), grad_directions
+    terms = _terms(q, directions)
+    dots = (dot_q, dot_k, dot_v, dot_mask.contiguous(), dot_directions.contiguous())
+    grads = (grad_grad, grad_q, grad_k, grad_v)
+    tensors = (*dots, grad, q, k, v, mask, directions, *grads, *terms)
+    _launch("double_backward", double_backward_kernel, tensors, q, groups, scale)
+    return *grads, terms[0].sum(1).to(mask.dtype), terms[1].sum(1).to(directions.dtype)

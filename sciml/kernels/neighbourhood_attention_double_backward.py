@@ -1,4 +1,4 @@
-"""Double backward of neighbourhood attention in Triton; strips and notation are `neighbourhood_attention_passes`'."""
+"""Double backward of neighbourhood attention in Triton; the notation is that of `neighbourhood_attention_passes`."""
 
 # mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201 - Triton reads the annotations of kernels itself
@@ -7,26 +7,30 @@ import triton
 import triton.language as tl
 
 from sciml.kernels.attention_tiles import (
+    always,
+    cosines,
+    left_operand,
+    left_slots,
     load_channels,
+    load_directions,
     load_group,
+    load_kept,
     load_mask,
-    load_vectors,
     product,
-    scalar_products,
+    slots_of,
     store_channels,
     store_group,
-    store_vectors,
-    weighted_sum,
 )
 from sciml.kernels.legendre import legendre, legendre_curvature, legendre_slope
+from sciml.kernels.neighbourhood_attention_passes import outer_product, probabilities
 
 
 @triton.jit(do_not_specialize=["num_slots"])
 def double_backward_kernel(
-    own_dot, other_dot, value_dot, dot_mask, dot_directions, own, other, grad, value, mask, directions, softmax,
-    grad_own, grad_value, grad_mask, grad_directions, num_slots,
-    KEYS: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, SIZES: tl.constexpr, FIRSTS: tl.constexpr,
-    LMAX: tl.constexpr, SCALE: tl.constexpr, STRIP: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    dot_q, dot_k, dot_v, dot_mask, dot_directions, grad, q, k, v, mask, directions,
+    grad_grad, grad_q, grad_k, grad_v, grad_mask, grad_directions, num_slots,
+    HEADS: tl.constexpr, D: tl.constexpr, SIZES: tl.constexpr, FIRSTS: tl.constexpr, LMAX: tl.constexpr,
+    SCALE: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of Φ = ⟨dQ, Q̇⟩ + ⟨dK, K̇⟩ + ⟨dV, V̇⟩ + ⟨du, u̇⟩ + ⟨dN, Ṅ⟩ for given Q̇, K̇, V̇, u̇, Ṅ (`…_dot`).
 
@@ -46,149 +50,158 @@ def double_backward_kernel(
 
     because σ depends on P too. S and Ṡ are polynomials in A_l, Ȧ_l, C and Ċ:
 
-        ∂Φ/∂Ȧ_l = s P_l ∘ D = Y_l,    ∂Φ/∂A_l = s (P_l ∘ B + P_l′ ∘ Ċ ∘ D) = X_l
-        ∂Φ/∂Ċ = s Σ_l P_l′ ∘ A_l ∘ D = T
-        ∂Φ/∂C = s Σ_l (P_l′ ∘ (A_l ∘ B + Ȧ_l ∘ D) + P_l″ ∘ Ċ ∘ A_l ∘ D) = Z
+        ∂Φ/∂Ȧ_l = s P_l ∘ D = s Y_l,    ∂Φ/∂A_l = s (P_l ∘ B + P_l′ ∘ Ċ ∘ D) = s X_l
+        ∂Φ/∂Ċ = s D ∘ Σ_l P_l′ ∘ A_l = s T
+        ∂Φ/∂C = s (B ∘ Σ_l P_l′ ∘ A_l + D ∘ Σ_l (P_l′ ∘ Ȧ_l + P_l″ ∘ Ċ ∘ A_l)) = s Z
 
     and these are bilinear in the inputs:
 
-        ∂Φ/∂Q_l = X_l K_l + Y_l K̇_l,    ∂Φ/∂K_l = X_lᵀ Q_l + Y_lᵀ Q̇_l,    ∂Φ/∂u = Bᵀ 1
-        ∂Φ/∂N = (Z + Zᵀ) N + (T + Tᵀ) Ṅ
+        ∂Φ/∂Q_l = s (X_l K_l + Y_l K̇_l),    ∂Φ/∂K_l = s (X_lᵀ Q_l + Y_lᵀ Q̇_l),    ∂Φ/∂u = Bᵀ 1
+        ∂Φ/∂N = s ((Z + Zᵀ) N + (T + Tᵀ) Ṅ)
 
-    Strips of queries give Ȯ, ∂Φ/∂Q, Z N + T Ṅ; strips of keys the rest. A_l and Ȧ_l are computed twice, as in the
-    backward pass.
+    Five sums over l suffice: of P_l, P_l′ and P_l″ times A_l, and of P_l and P_l′ times Ȧ_l. Not all matrices fit into
+    registers together, so the former three come first, Ȯ and ∂Φ/∂V before D and B, and ∂Φ/∂Q before ∂Φ/∂K.
 
-    Bytes: 7 K d w read twice, 4 K d w written. FLOPs: 2 K̂₁₆ K̂ (16 d̂ + 7 d), less l = 0 in the second A_l and Ȧ_l.
+    Bytes: 7 K d w read, 4 K d w written. FLOPs: 2 K̂² (7 d̂ + 5 d + 192).
     """
-    NUMBER: tl.constexpr = tl.float64 if own.dtype.element_ty == tl.float64 else tl.float32
+    NUMBER: tl.constexpr = tl.float64 if q.dtype.element_ty == tl.float64 else tl.float32
+    TILE: tl.constexpr = tl.bfloat16 if PRECISION == "bf16" else NUMBER
+    FULL: tl.constexpr = "tf32x3" if PRECISION == "bf16" else PRECISION  # of directions
     ROW: tl.constexpr = HEADS * D
-    strips = (num_slots + STRIP - 1) // STRIP
-    head = tl.program_id(0) // strips
+    head = tl.program_id(0)
     atom = (head // HEADS).to(tl.int64)
     first = atom * num_slots * ROW + (head % HEADS) * D
     line = head.to(tl.int64) * num_slots  # of arrays with a row per (atom, head)
-    own_slots = (tl.program_id(0) % strips) * STRIP + tl.arange(0, STRIP)
-    slots = tl.arange(0, BLOCK)
-    own_there = own_slots < num_slots
-    u, seen = load_mask(mask + atom * num_slots, slots, num_slots, NUMBER)
-    own_u, own_seen = load_mask(mask + atom * num_slots, own_slots, num_slots, NUMBER)
-    turned, own_turned = seen, own_seen
-    c = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
-    c_dot = c
+    mask += atom * num_slots
+    directions += 3 * atom * num_slots
+    dot_directions += 3 * atom * num_slots
+    slots = slots_of(num_slots, BLOCK, 0)
+    seen, turned = load_kept(mask, directions, slots, num_slots, LMAX, NUMBER)
+    c = tl.zeros([BLOCK, BLOCK], dtype=NUMBER)
     if LMAX > 0:
-        vectors, vectors_dot = directions + atom * num_slots * 3, dot_directions + atom * num_slots * 3
-        x, y, z = load_vectors(vectors, slots, seen, NUMBER)
-        own_x, own_y, own_z = load_vectors(vectors, own_slots, own_seen, NUMBER)
-        turned = seen & (x * x + y * y + z * z > 0.0)
-        own_turned = own_seen & (own_x * own_x + own_y * own_y + own_z * own_z > 0.0)
-        x_dot, y_dot, z_dot = load_vectors(vectors_dot, slots, turned, NUMBER)
-        own_x_dot, own_y_dot, own_z_dot = load_vectors(vectors_dot, own_slots, own_turned, NUMBER)
-        c = scalar_products(own_x, own_y, own_z, x, y, z)
-        c_dot = scalar_products(own_x, own_y, own_z, x_dot, y_dot, z_dot) + scalar_products(
-            own_x_dot, own_y_dot, own_z_dot, x, y, z
-        )
+        c = cosines(directions, slots, seen, NUMBER, FULL)
 
-    s = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
-    s_dot = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
+    s = tl.zeros([BLOCK, BLOCK], dtype=NUMBER)
+    t = tl.zeros([BLOCK, BLOCK], dtype=NUMBER)
+    curvature = tl.zeros([BLOCK, BLOCK], dtype=NUMBER)
     for l in tl.static_range(LMAX + 1):
-        own_l = load_group(own + first, own_slots, own_seen, own_turned, SIZES, FIRSTS, l, ROW, NUMBER)
-        other_l = load_group(other + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, NUMBER)
-        a = product(own_l, tl.trans(other_l), PRECISION)
-        own_l_dot = load_group(own_dot + first, own_slots, own_seen, own_turned, SIZES, FIRSTS, l, ROW, NUMBER)
-        a_dot = product(own_l_dot, tl.trans(other_l), PRECISION)
-        other_l_dot = load_group(other_dot + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, NUMBER)
-        a_dot += product(own_l, tl.trans(other_l_dot), PRECISION)
-        if l == 0:
-            s += a
-            s_dot += a_dot
-        else:
-            s += legendre(c, l) * a
-            s_dot += legendre(c, l) * a_dot + legendre_slope(c, l) * c_dot * a
-    r = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
-    w = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
-    for i in tl.static_range((D + 15) // 16):
-        if KEYS:
-            g = load_channels(grad + first, slots, seen, 16 * i, min(16, D - 16 * i), ROW, NUMBER)
-            v = load_channels(value + first, own_slots, own_seen, 16 * i, min(16, D - 16 * i), ROW, NUMBER)
-            v_dot = load_channels(value_dot + first, own_slots, own_seen, 16 * i, min(16, D - 16 * i), ROW, NUMBER)
-            r += product(v, tl.trans(g), PRECISION)
-            w += product(v_dot, tl.trans(g), PRECISION)
-        else:
-            g = load_channels(grad + first, own_slots, own_seen, 16 * i, min(16, D - 16 * i), ROW, NUMBER)
-            v = load_channels(value + first, slots, seen, 16 * i, min(16, D - 16 * i), ROW, NUMBER)
-            v_dot = load_channels(value_dot + first, slots, seen, 16 * i, min(16, D - 16 * i), ROW, NUMBER)
-            r += product(g, tl.trans(v), PRECISION)
-            w += product(g, tl.trans(v_dot), PRECISION)
-
-    if KEYS:
-        top = tl.load(softmax + 5 * line + slots, mask=seen, other=0.0)
-        weight = tl.load(softmax + 5 * line + num_slots + slots, mask=seen, other=0.0)
-        delta = tl.load(softmax + 5 * line + 2 * num_slots + slots, mask=seen, other=0.0)
-        sigma = tl.load(softmax + 5 * line + 3 * num_slots + slots, mask=seen, other=0.0)
-        epsilon = tl.load(softmax + 5 * line + 4 * num_slots + slots, mask=seen, other=0.0)
-        u_dot = tl.load(dot_mask + atom * num_slots + own_slots, mask=own_seen, other=0.0).to(NUMBER)
-        s = tl.where(seen[None, :], SCALE * s + own_u[:, None], float("-inf"))
-        s_dot = SCALE * s_dot + u_dot[:, None]
-        p = tl.exp(s - top[None, :]) * weight[None, :]
-        centred = s_dot - sigma[None, :]
-        p_dot = p * centred
-        b = p * (r * centred - delta[None, :] * s_dot + w - epsilon[None, :])
-        d = p * (r - delta[None, :])
-        tl.store(grad_mask + line + own_slots, tl.sum(b, axis=1), mask=own_there)
-        dv = product(p_dot, load_channels(grad + first, slots, seen, 0, D, ROW, NUMBER), PRECISION)
-        store_channels(grad_value + first, dv, own_slots, own_there, 0, D, ROW)
-    else:
-        u_dot = tl.load(dot_mask + atom * num_slots + slots, mask=seen, other=0.0).to(NUMBER)
-        s = SCALE * s + u[None, :]
-        s_dot = SCALE * s_dot + u_dot[None, :]
-        top = tl.max(s, axis=1)
-        top = tl.where(top > float("-inf"), top, 0.0)
-        powers = tl.exp(s - top[:, None])
-        total = tl.sum(powers, axis=1)
-        weight = tl.where(own_seen, 1.0 / tl.where(total > 0.0, total, 1.0), 0.0)
-        p = powers * weight[:, None]
-        delta = tl.sum(p * r, axis=1)
-        sigma = tl.sum(p * s_dot, axis=1)
-        centred = s_dot - sigma[:, None]
-        p_dot = p * centred
-        e = r * centred - delta[:, None] * s_dot + w
-        epsilon = tl.sum(p * e, axis=1)
-        b = p * (e - epsilon[:, None])
-        d = p * (r - delta[:, None])
-        tl.store(softmax + 5 * line + own_slots, top, mask=own_there)
-        tl.store(softmax + 5 * line + num_slots + own_slots, weight, mask=own_there)
-        tl.store(softmax + 5 * line + 2 * num_slots + own_slots, delta, mask=own_there)
-        tl.store(softmax + 5 * line + 3 * num_slots + own_slots, sigma, mask=own_there)
-        tl.store(softmax + 5 * line + 4 * num_slots + own_slots, epsilon, mask=own_there)
-        out_dot = product(p_dot, load_channels(value + first, slots, seen, 0, D, ROW, NUMBER), PRECISION)
-        out_dot += product(p, load_channels(value_dot + first, slots, seen, 0, D, ROW, NUMBER), PRECISION)
-        store_channels(grad_value + first, out_dot, own_slots, own_there, 0, D, ROW)
-
-    b, d = SCALE * b, SCALE * d
-    t = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
-    t_c = tl.zeros([STRIP, BLOCK], dtype=NUMBER)
-    for l in tl.static_range(LMAX + 1):
-        other_l = load_group(other + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, NUMBER)
-        other_l_dot = load_group(other_dot + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, NUMBER)
-        if l == 0:
-            grad_l = product(b, other_l, PRECISION)
-            grad_l += product(d, other_l_dot, PRECISION)
-        else:
-            own_l = load_group(own + first, own_slots, own_seen, own_turned, SIZES, FIRSTS, l, ROW, NUMBER)
-            own_l_dot = load_group(own_dot + first, own_slots, own_seen, own_turned, SIZES, FIRSTS, l, ROW, NUMBER)
-            a = product(own_l, tl.trans(other_l), PRECISION)
-            a_dot = product(own_l_dot, tl.trans(other_l), PRECISION) + product(own_l, tl.trans(other_l_dot), PRECISION)
-            t += legendre_slope(c, l) * a
-            t_c += legendre_slope(c, l) * (a * b + a_dot * d)
+        if always(num_slots, l):
+            q_l = load_group(q + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, TILE)
+            k_l = load_group(k + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, TILE)
+            a = product(q_l, tl.trans(k_l), PRECISION)
+            if l == 0:
+                s += a
+            else:
+                s += legendre(c, l) * a
+                t += legendre_slope(c, l) * a
             if l > 1:
-                t_c += legendre_curvature(c, l) * c_dot * a * d
-            grad_l = product(legendre(c, l) * b + legendre_slope(c, l) * c_dot * d, other_l, PRECISION)
-            grad_l += product(legendre(c, l) * d, other_l_dot, PRECISION)
-        store_group(grad_own + first, grad_l, own_slots, own_there, own_turned, SIZES, FIRSTS, l, ROW)
+                curvature += legendre_curvature(c, l) * a
+    slots = slots_of(num_slots, BLOCK, 1)
+    u, seen = load_mask(mask, slots, num_slots, NUMBER)
+    p = probabilities(SCALE * s + u[None, :], seen)
+
+    seen, turned = load_kept(mask, directions, slots, num_slots, LMAX, NUMBER)
+    s_dot = tl.zeros([BLOCK, BLOCK], dtype=NUMBER)
+    z = tl.zeros([BLOCK, BLOCK], dtype=NUMBER)
     if LMAX > 0:
+        c = cosines(directions, slots, seen, NUMBER, FULL)
+        c_dot = cosines_dot(directions, dot_directions, slots, seen, turned, NUMBER, FULL)
+        s_dot = c_dot * t
+        z = c_dot * curvature
+    for l in tl.static_range(LMAX + 1):
+        if always(num_slots, 10 + l):
+            q_l_dot = load_group(dot_q + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, TILE)
+            k_l = load_group(k + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, TILE)
+            a_dot = product(q_l_dot, tl.trans(k_l), PRECISION)
+            q_l = load_group(q + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, TILE)
+            k_l_dot = load_group(dot_k + first, slots, seen, turned, SIZES, FIRSTS, l, ROW, TILE)
+            a_dot = product(q_l, tl.trans(k_l_dot), PRECISION, a_dot)
+            if l == 0:
+                s_dot += a_dot
+            else:
+                s_dot += legendre(c, l) * a_dot
+                z += legendre_slope(c, l) * a_dot
+    u_dot = tl.load(dot_mask + atom * num_slots + slots, mask=seen, other=0.0).to(NUMBER)
+    s_dot = SCALE * s_dot + u_dot[None, :]
+
+    sigma = tl.sum(p * s_dot, axis=1)
+    p_dot = p * (s_dot - sigma[:, None])
+    if always(num_slots, 40):
+        slots, order = slots_of(num_slots, BLOCK, 2), left_slots(num_slots, BLOCK, 2, PRECISION)
+        there = slots < num_slots
+        seen, _ = load_kept(mask, directions, order, num_slots, 0, NUMBER)
+        v_tile = load_channels(dot_v + first, order, seen, 0, D, ROW, TILE)
+        out_dot = product(left_operand(p, PRECISION), v_tile, PRECISION)
+        v_tile = load_channels(v + first, order, seen, 0, D, ROW, TILE)
+        out_dot = product(left_operand(p_dot, PRECISION), v_tile, PRECISION, out_dot)
+        store_channels(grad_grad + first, out_dot, slots, there, 0, D, ROW)
+    if always(num_slots, 50):
+        slots, order = slots_of(num_slots, BLOCK, 3), left_slots(num_slots, BLOCK, 3, PRECISION)
+        there = slots < num_slots
+        seen, _ = load_kept(mask, directions, order, num_slots, 0, NUMBER)
+        g_tile = load_channels(grad + first, order, seen, 0, D, ROW, TILE)
+        dv = product(left_operand(tl.trans(p_dot), PRECISION), g_tile, PRECISION)
+        store_channels(grad_v + first, dv, slots, there, 0, D, ROW)
+
+    slots = slots_of(num_slots, BLOCK, 4)
+    seen, _ = load_kept(mask, directions, slots, num_slots, 0, NUMBER)
+    r = outer_product(grad + first, v + first, slots, seen, D, ROW, TILE, PRECISION)
+    delta = tl.sum(p * r, axis=1)
+    e = r * (s_dot - sigma[:, None]) - delta[:, None] * s_dot
+    e = outer_product(grad + first, dot_v + first, slots, seen, D, ROW, TILE, PRECISION, e)
+    d = p * (r - delta[:, None])
+    b = p * (e - tl.sum(p * e, axis=1)[:, None])
+
+    if LMAX > 0 and always(num_slots, 60):
+        z = t * b + z * d
         t *= d
-        part = grad_directions + (6 * line + (3 * num_slots if KEYS else 0))
-        grad_x = weighted_sum(t_c, x) + weighted_sum(t, x_dot)
-        grad_y = weighted_sum(t_c, y) + weighted_sum(t, y_dot)
-        grad_z = weighted_sum(t_c, z) + weighted_sum(t, z_dot)
-        store_vectors(part, grad_x, grad_y, grad_z, own_slots, own_there)
+        slots, order_full = slots_of(num_slots, BLOCK, 5), left_slots(num_slots, BLOCK, 5, FULL)
+        seen, turned = load_kept(mask, directions, order_full, num_slots, LMAX, NUMBER)
+        n = load_directions(directions, order_full, seen, NUMBER)
+        dn = product(left_operand(z + tl.trans(z), FULL), n, FULL)
+        n_dot = load_directions(dot_directions, order_full, turned, NUMBER)
+        dn = product(left_operand(t + tl.trans(t), FULL), n_dot, FULL, dn)
+        store_channels(grad_directions + 3 * line, SCALE * dn, slots, slots < num_slots, 0, 3, 3)
+
+    if always(num_slots, 70):
+        slots, order = slots_of(num_slots, BLOCK, 6), left_slots(num_slots, BLOCK, 6, PRECISION)
+        there = slots < num_slots
+        seen, turned = load_kept(mask, directions, slots, num_slots, LMAX, NUMBER)
+        if LMAX > 0:
+            c = cosines(directions, slots, seen, NUMBER, FULL)
+            turning = cosines_dot(directions, dot_directions, slots, seen, turned, NUMBER, FULL) * d
+        order_seen, order_turned = load_kept(mask, directions, order, num_slots, LMAX, NUMBER)
+        for l in tl.static_range(LMAX + 1):
+            if always(num_slots, 20 + l):
+                k_l = load_group(k + first, order, order_seen, order_turned, SIZES, FIRSTS, l, ROW, TILE)
+                x_l = b if l == 0 else legendre(c, l) * b + legendre_slope(c, l) * turning
+                dq = product(left_operand(x_l, PRECISION), k_l, PRECISION)
+                k_l_dot = load_group(dot_k + first, order, order_seen, order_turned, SIZES, FIRSTS, l, ROW, TILE)
+                dq = product(left_operand(d if l == 0 else legendre(c, l) * d, PRECISION), k_l_dot, PRECISION, dq)
+                store_group(grad_q + first, SCALE * dq, slots, there, turned, SIZES, FIRSTS, l, ROW)
+    if always(num_slots, 80):
+        b, d = tl.trans(b), tl.trans(d)
+        slots, order = slots_of(num_slots, BLOCK, 7), left_slots(num_slots, BLOCK, 7, PRECISION)
+        there = slots < num_slots
+        tl.store(grad_mask + line + slots, tl.sum(b, axis=1), mask=there)
+        seen, turned = load_kept(mask, directions, slots, num_slots, LMAX, NUMBER)
+        if LMAX > 0:
+            c = cosines(directions, slots, seen, NUMBER, FULL)
+            turning = cosines_dot(directions, dot_directions, slots, seen, turned, NUMBER, FULL) * d
+        order_seen, order_turned = load_kept(mask, directions, order, num_slots, LMAX, NUMBER)
+        for l in tl.static_range(LMAX + 1):
+            if always(num_slots, 30 + l):
+                q_l = load_group(q + first, order, order_seen, order_turned, SIZES, FIRSTS, l, ROW, TILE)
+                x_l = b if l == 0 else legendre(c, l) * b + legendre_slope(c, l) * turning
+                dk = product(left_operand(x_l, PRECISION), q_l, PRECISION)
+                q_l_dot = load_group(dot_q + first, order, order_seen, order_turned, SIZES, FIRSTS, l, ROW, TILE)
+                dk = product(left_operand(d if l == 0 else legendre(c, l) * d, PRECISION), q_l_dot, PRECISION, dk)
+                store_group(grad_k + first, SCALE * dk, slots, there, turned, SIZES, FIRSTS, l, ROW)
+
+
+@triton.jit
+def cosines_dot(directions, dot_directions, slots, seen, turned, NUMBER: tl.constexpr, PRECISION: tl.constexpr):
+    """Ṅ Nᵀ + N Ṅᵀ."""
+    n = load_directions(directions, slots, seen, NUMBER)
+    n_dot = load_directions(dot_directions, slots, turned, NUMBER)
+    return product(n, tl.trans(n_dot), PRECISION, product(n_dot, tl.trans(n), PRECISION))
