@@ -25,10 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.kernels.available import interpreted
 from sciml.kernels.bilinear_source import source
 from sciml.kernels.generated import import_source
-from sciml.kernels.launch import launch, operator
+from sciml.kernels.launch import launch, operator, reads_directly
 from sciml.kernels.point_form import FORMS, Form, Operand, Pass, Result
 
 SLOTS = ("x", "weights", "y", "z")
@@ -126,7 +125,7 @@ def run_pass(
         (-(-num_rows // rows), blocks),
         *(values[name] for name in arguments),
         DOUBLE=reference.dtype == torch.float64,
-        DIRECT=reference.dtype in (torch.float32, torch.float64) and not interpreted(),
+        DIRECT=reads_directly({t.dtype for t in tensors.values()}),
         num_warps=max(rows * channels // 32, 1),
         enable_fp_fusion=True,
     )

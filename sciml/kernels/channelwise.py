@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.kernels.available import interpreted
 from sciml.kernels.channelwise_couplings import Couplings, couplings
 from sciml.kernels.channelwise_form import Pass, Tuning
 from sciml.kernels.channelwise_source import edge_kernel, matrix_kernel, node_kernel, split_paths
 from sciml.kernels.generated import import_source
-from sciml.kernels.launch import launch, sum_type
+from sciml.kernels.launch import launch, reads_directly, sum_type
 
 Optional = Tensor | None
 
@@ -117,8 +116,8 @@ def node_pass(
         key: of the problem.
         what: derivatives wanted: g, and any of x, y, w and b.
         edges: the graph.
-        inputs: by letter: x (nodes, rows1·U), y (edges, rows2), w or b and m, g (nodes, rows_out·U), and tangents as
-            "tx", "ty" and so on.
+        inputs: by letter, contiguous: x (nodes, rows1·U), y (edges, rows2), w or b and m, g (nodes, rows_out·U), and
+            tangents as "tx", "ty" and so on.
         rows: first and last (exclusive) of the edges, if not all; w and its tangent are of these edges.
         into: g is added to this.
         tuning: if not that of `tuning_of`.
@@ -210,14 +209,15 @@ def _launch(
     results: list[Tensor],
     **constants: Any,
 ) -> None:
+    tensors = [_given(inputs, name) for name in plan.arguments]
     if plan.tuning.direct:
-        constants["DIRECT"] = _given(inputs, "x").dtype in (torch.float32, torch.float64) and not interpreted()
+        constants["DIRECT"] = reads_directly({tensor.dtype for tensor in tensors})
     launch(
         plan.kernel,
         grid,
         *firsts,
         edges.senders,
-        *(_given(inputs, name).contiguous() for name in plan.arguments),
+        *tensors,
         *results,
         SUM=sum_type(results[0].dtype),
         BLOCK=plan.tuning.block,

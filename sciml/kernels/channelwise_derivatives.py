@@ -2,7 +2,8 @@
 
 In parts the edges come in ranges that are small enough for
 
-- the gradients of x by edge ("messages"), which are formed and summed by sender one range after the other;
+- the gradients of x by edge ("messages") of the backward pass, which are formed and summed by sender one range after
+  the other (the double backward pass, which sums by receiver too, forms all at once);
 - the weights of many radial functions, such as the last layer of a radial network gives them, w = b M: matrix products
   of a range, in and out of the kernels for weights per edge, so that those of all edges never exist.
 """
@@ -39,8 +40,11 @@ def derivatives(
         By letter, in the shapes of the arguments and of z.
     """
     weights, num_basis = kind
+    inputs = {name: tensor if tensor is None else tensor.contiguous() for name, tensor in inputs.items()}
     if weights == "radial" and num_basis > MOST_RADIAL_FUNCTIONS:
-        return _of_many_radial_functions(key, wants, tangents, inputs, edges)
+        assert inputs["x"] is not None
+        with torch.autocast(inputs["x"].device.type, enabled=False):  # kernels want weights in the dtype of x
+            return _of_many_radial_functions(key, wants, tangents, inputs, edges)
     results: dict[str, Tensor] = {}
     of_edges = "".join(letter for letter in wants if letter in "gxywb")
     if of_edges:
@@ -66,10 +70,7 @@ def _in_parts(
     sums = _Sums(key, what.wants, inputs, edges)
     for part in parts:
         given = {n: t[slice(*part)] if n in ("w", "tw") and t is not None else t for n, t in inputs.items()}
-        if "g" in what.wants:
-            sums.add(part, node_pass(key, what, edges, given, rows=part, into=sums.totals["g"]))
-        else:
-            sums.add(part, edge_pass(key, what, edges, given, rows=part))
+        sums.add(part, edge_pass(key, what, edges, given, rows=part))
     return sums.results()
 
 
@@ -153,6 +154,8 @@ def _parts(edges: Edges, columns: int, weights: str, inputs: dict[str, Optional]
     assert x is not None
     if not isinstance(num_edges, int) or columns == 0 or num_edges == 0:
         return [(0, num_edges)]
-    number = -(-num_edges * columns * x.element_size() // PART_BYTES[weights])
+    # Every range passes over the sums of all nodes: it shall not be small beside them.
+    most = max(PART_BYTES[weights], 4 * x.numel() * x.element_size())
+    number = -(-num_edges * columns * x.element_size() // most)
     size = -(-num_edges // max(number, 1))
     return [(first, min(first + size, num_edges)) for first in range(0, num_edges, size)]

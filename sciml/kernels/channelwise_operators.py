@@ -151,10 +151,11 @@ def channelwise_backward(
 def _double_backward_gradients(ctx: Any, *cotangents: Optional) -> tuple:
     """Through the same derivatives, composed of convolutions and their first derivatives."""
     needed = ctx.needs_input_grad[2:]
-    letters = _letters(ctx.saved_tensors[7], ctx.saved_tensors[8])
+    tensors = ctx.saved_tensors  # unpacked once: checkpointing allows no more
+    letters = _letters(tensors[7], tensors[8])
     with torch.enable_grad():
         # Aliases: partial derivatives are wanted, while one saved tensor may depend on another.
-        saved = [t.view_as(t) if need else t for t, need in zip(ctx.saved_tensors, needed, strict=True)]
+        saved = [t.view_as(t) if need else t for t, need in zip(tensors, needed, strict=True)]
         results = composed_double_backward(ctx.key, ctx.wants, saved[:4], *saved[4:])
         pairs = [
             (result, cotangent)

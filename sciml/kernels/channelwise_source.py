@@ -15,7 +15,7 @@ def node_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     Raises:
         ValueError: for groups of paths where all paths add to what an edge stores.
     """
-    _check_groups(what, tuning)
+    _check_tuning(what, tuning)
     return _Source(couplings, what, tuning).node_kernel()
 
 
@@ -29,7 +29,7 @@ def edge_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     Raises:
         ValueError: for groups of paths.
     """
-    _check_groups(what, tuning)
+    _check_tuning(what, tuning)
     return _Source(couplings, what, tuning).edge_kernel()
 
 
@@ -41,7 +41,9 @@ def matrix_kernel(couplings: Couplings, what: Pass, tuning: Tuning) -> str:
     return _Source(couplings, what, tuning).matrix_kernel()
 
 
-def _check_groups(what: Pass, tuning: Tuning) -> None:
+def _check_tuning(what: Pass, tuning: Tuning) -> None:
+    if tuning.prefetch and tuning.unroll > 1:
+        raise ValueError(f"got {tuning}; the weights of the next edge are read ahead of one edge at a time: unroll=1")
     if tuning.groups > 1 and what.wants != "g":
         raise ValueError(
             f"got {tuning} for derivatives by {what.wants}; all paths add to what an edge stores: groups=1"
@@ -161,7 +163,11 @@ class _Source(PathAlgebra):
             self.put("from sciml.kernels.registers import read, write")
         self.put("")
         self.put("")
-        self.put(f"@triton.jit(do_not_specialize={numbers!r})" if numbers else "@triton.jit")
+        # Rows of one array of an odd number of edges are not aligned alike, which shall compile nothing anew.
+        indices = ["senders", *(name for name in more if name.startswith("receiver"))]
+        options = [f"do_not_specialize={numbers!r}"] if numbers else []
+        options += [f"do_not_specialize_on_alignment={indices!r}"]
+        self.put(f"@triton.jit({', '.join(options)})")
         constants = ["SUM", "BLOCK", *constants, *(["DIRECT"] if self.tuning.direct else [])]
         arguments += [f"{name}: tl.constexpr" for name in constants]
         self.put(f"def kernel({', '.join(arguments)}):")
@@ -198,7 +204,7 @@ class _Source(PathAlgebra):
             for n in range(self.tuning.unroll):
                 if self.needs_g and not (self.by_node and (self.tuning.hold or n)):
                     for k in path.rows_out:
-                        self.put(f"g{k} = {self.load(f'g_row{self._of_g(n)} + {k * self.c.channels}')}")
+                        self.put(f"g{k} = {self.load(f'g_row{suffix(n)} + {k * self.c.channels}')}")
                 self.path(path, p, n)
         for n in range(self.tuning.unroll):
             self._write_edge(group, n)
@@ -258,9 +264,6 @@ class _Source(PathAlgebra):
     def by_node(self) -> bool:
         """Whether the edges of a program have one receiver."""
         return "g" in self.what.wants
-
-    def _of_g(self, n: int) -> str:
-        return "" if self.by_node else suffix(n)
 
     def _prefetched(self) -> list[str]:
         """Names of the weights that are read an edge ahead."""

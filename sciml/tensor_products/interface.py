@@ -113,6 +113,8 @@ class TensorProduct(ConstantsModule):
     @property
     def implementation(self) -> str:
         """What runs where the product is now: "torch" or "triton"."""
+        if self.requested == "triton":  # which does not run on a CPU, and says so when it is called there
+            return "triton"
         return "triton" if self._on_kernels(next(self.buffers())) else "torch"
 
     @property
@@ -241,7 +243,12 @@ class TensorProduct(ConstantsModule):
     def _check_radial(self, weights: RadialWeights, num_edges: int) -> None:
         basis, matrix = weights
         constants = next(self.buffers())
-        if basis.dim() != 2 or matrix.shape != (basis.shape[1], self.weight_numel) or basis.shape[0] != num_edges:
+        if (
+            basis.dim() != 2
+            or not basis.shape[1]
+            or matrix.shape != (basis.shape[1], self.weight_numel)
+            or basis.shape[0] != num_edges
+        ):
             raise ValueError(
                 f"got radial weights of shapes {tuple(basis.shape)} and {tuple(matrix.shape)}; expected "
                 f"({num_edges} edges, basis functions) and (basis functions, {self.weight_numel})"
@@ -270,10 +277,16 @@ def sorted_by_sender(graph: ConvolutionGraph, *, check: bool = True) -> Convolut
     """The graph with all its fields.
 
     Raises:
-        ValueError: for receivers that do not ascend, or nodes that are not there; if asked to check and not while it
-            is traced.
+        ValueError: for indices that are not int64 or not as many; and, if asked to check and not while it is traced,
+            for receivers that do not ascend, or nodes that are not there.
     """
     senders, receivers, num_nodes = graph[:3]
+    if senders.dim() != 1 or senders.shape != receivers.shape:
+        shapes = f"{tuple(senders.shape)} and {tuple(receivers.shape)}"
+        raise ValueError(f"got senders and receivers of shapes {shapes}; expected (edges,) for both")
+    if senders.dtype != torch.int64 or receivers.dtype != torch.int64:
+        raise ValueError(f"got edges of {senders.dtype} and {receivers.dtype}; kernels take int64: convert by .long()")
+    senders, receivers = senders.contiguous(), receivers.contiguous()
     if check and senders.numel() and not torch.compiler.is_compiling():
         ascending = (receivers[1:] >= receivers[:-1]).all() & (receivers[0] >= 0) & (receivers[-1] < num_nodes)
         if not bool(ascending & (senders >= 0).all() & (senders < num_nodes).all()):
@@ -284,6 +297,8 @@ def sorted_by_sender(graph: ConvolutionGraph, *, check: bool = True) -> Convolut
     nodes = torch.arange(num_nodes + 1, device=senders.device)
     order = senders.argsort(stable=True)
     return graph._replace(
+        senders=senders,
+        receivers=receivers,
         receiver_starts=torch.searchsorted(receivers, nodes),
         sender_order=order,
         sender_starts=torch.searchsorted(senders[order], nodes),

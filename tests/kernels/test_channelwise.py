@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sciml.kernels import available, channelwise, channelwise_derivatives, launch
+from sciml.kernels import available, channelwise, channelwise_derivatives, channelwise_operators, launch
 from sciml.kernels.channelwise import Edges, edge_pass, node_pass, plan_of
 from sciml.kernels.channelwise_couplings import couplings, problem_key
 from sciml.kernels.channelwise_form import Pass, Tuning
@@ -75,7 +75,7 @@ def test_contract_in_lower_precision(dtype):
 def test_numbers_of_two_bytes_are_not_read_as_words(dtype, direct, monkeypatch):
     """Which of the results are in the dtype of sums says nothing about the inputs."""
     launched = []
-    monkeypatch.setattr(channelwise, "interpreted", lambda: False)
+    monkeypatch.setattr(launch, "interpreted", lambda: False)
     monkeypatch.setattr(channelwise, "launch", lambda *_, **options: launched.append(options["DIRECT"]))
     key = problem_key(PROBLEM)
     c, graph = couplings(key), Edges(*torch.zeros(2, 1, dtype=torch.long), torch.tensor([0, 1]))
@@ -164,7 +164,14 @@ def test_operators_of_torch_compute_the_same_bits(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("wanted", [subset for n in (1, 2) for subset in itertools.combinations("xyw", n)])
-def test_only_what_is_wanted_is_differentiated(wanted):
+def test_only_what_is_wanted_is_differentiated(wanted, monkeypatch):
+    computed = []
+    right = channelwise_operators.derivatives
+    monkeypatch.setattr(
+        channelwise_operators,
+        "derivatives",
+        lambda key, wants, *rest: computed.append(wants) or right(key, wants, *rest),
+    )
     exact, kernels = products()
     senders, receivers = edges([0, 1, 1], 3)
     given = {"x": normal(3, exact.dim1), "y": normal(3, exact.dim2), "w": normal(3, exact.weight_numel)}
@@ -177,6 +184,8 @@ def test_only_what_is_wanted_is_differentiated(wanted):
         found.append([*first, *torch.autograd.grad(first[0].square().sum(), leaves)])
     for got, correct in zip(found[1], found[0], strict=True):
         assert relative(got, correct) < 1e-12
+    assert computed[:2] == ["g", "".join(wanted)]
+    assert all(set(wants) <= {"g", *wanted} for wants in computed)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +211,9 @@ def test_all_tunings_compute_the_same(what, tuning, poisoned):
         with pytest.raises(ValueError, match="all paths add to what an edge stores: groups=1"):
             plan_of(key, what, tuning)
         return
+    if tuning.prefetch:
+        with pytest.raises(ValueError, match="unroll=1"):
+            plan_of(key, what, tuning._replace(unroll=2))
     c, num_nodes = couplings(key), 4
     senders, receivers = edges([0, 0, 0, 1, 3, 3], num_nodes)
     starts = torch.searchsorted(receivers, torch.arange(num_nodes + 1, device=DEVICE))
@@ -227,6 +239,7 @@ def test_edges_in_parts(size, num_basis, monkeypatch, poisoned):
     inputs = [normal(4, exact.dim1), normal(7, exact.dim2), *given]
     monkeypatch.setattr(channelwise_derivatives, "PART_BYTES", dict.fromkeys(("dense", "radial"), size))
     monkeypatch.setattr(channelwise_derivatives, "MOST_RADIAL_FUNCTIONS", 2)
+    monkeypatch.setattr(channelwise, "EDGES_PER_SLICE", 2)
     found = []
     for product in (exact, kernels):
         x, y, *w = leaves = [tensor.clone().requires_grad_() for tensor in inputs]
@@ -237,6 +250,82 @@ def test_edges_in_parts(size, num_basis, monkeypatch, poisoned):
         found.append([z, *first, *second])
     for wanted, got in zip(*found, strict=True):
         assert relative(got, wanted) < 1e-13
+
+
+def test_transforms_of_torch():
+    exact, kernels = products()
+    senders, receivers = edges([0, 1, 1], 3)
+    y, w = normal(3, exact.dim2), normal(3, exact.weight_numel)
+
+    def energy_of(product):
+        graph = product.prepare(senders, receivers, 3)
+        return lambda x: product.convolve(x, y, w, graph).sin().sum()
+
+    def batched(f):
+        x = normal(3, exact.dim1).mul(0).add(0.3).requires_grad_()
+        (first,) = torch.autograd.grad(f(x), x, create_graph=True)
+        directions = torch.eye(4, x.numel(), dtype=x.dtype, device=x.device).view(4, *x.shape)
+        return torch.autograd.grad(first, x, directions, is_grads_batched=True)[0]
+
+    x = normal(3, exact.dim1)
+    for transform in (
+        lambda f: torch.func.grad(f)(x),
+        lambda f: torch.func.grad(lambda x: torch.func.grad(f)(x).sin().sum())(x),
+        lambda f: torch.func.vmap(f)(torch.stack([x, 2 * x])),
+        batched,
+    ):
+        wanted, got = (transform(energy_of(product)) for product in (exact, kernels))
+        assert relative(got, wanted) < 1e-12
+    with pytest.raises(NotImplementedError, match="jvp"):  # and not zeros
+        torch.func.jvp(energy_of(kernels), (x,), (x,))
+
+
+def test_checkpointing_to_the_third_order():
+    _, kernels = products()
+    senders, receivers = edges([0, 1, 1], 3)
+    graph = kernels.prepare(senders, receivers, 3)
+    given = [normal(3, kernels.dim1), normal(3, kernels.dim2), normal(3, kernels.weight_numel)]
+
+    def energy(*leaves):
+        energy = kernels.convolve(*leaves, graph).sin().sum()
+        for _ in range(2):
+            energy = sum(g.sin().sum() for g in torch.autograd.grad(energy, leaves, create_graph=True))
+        return energy
+
+    found = []
+    for run in (energy, lambda *leaves: torch.utils.checkpoint.checkpoint(energy, *leaves, use_reentrant=False)):
+        leaves = [tensor.clone().requires_grad_() for tensor in given]
+        found.append(torch.autograd.grad(run(*leaves), leaves))
+    for wanted, got in zip(*found, strict=True):
+        assert torch.equal(wanted, got)
+
+
+def test_autocast_does_not_reach_the_weights_of_kernels(monkeypatch):
+    monkeypatch.setattr(channelwise_derivatives, "MOST_RADIAL_FUNCTIONS", 2)
+    _, kernels = products(dtype=torch.float32)
+    senders, receivers = edges([0, 1, 1], 3)
+    graph = kernels.prepare(senders, receivers, 3)
+    shapes = [(3, kernels.dim1), (3, kernels.dim2), (3, 3), (3, kernels.weight_numel)]
+    leaves = [normal(*shape, dtype=torch.float32).requires_grad_() for shape in shapes]
+
+    def run():
+        z = kernels.convolve(*leaves[:2], RadialWeights(*leaves[2:]), graph)
+        return [z, *torch.autograd.grad(z.square().sum(), leaves)]
+
+    wanted = run()
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
+        got = run()
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_that_are_not_numbers_break_the_contract(monkeypatch):
+    right = channelwise_derivatives.edge_pass
+    monkeypatch.setattr(
+        channelwise_derivatives, "edge_pass", lambda *a, **k: {n: t * torch.nan for n, t in right(*a, **k).items()}
+    )
+    with pytest.raises(AssertionError, match="break gradient"):
+        check_backend(PROBLEM, num_edges=6, num_nodes=4, tolerances={"repeated": 1.0})
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
@@ -266,8 +355,36 @@ def test_inputs_need_not_be_contiguous():
     torch.testing.assert_close(got, wanted)
 
 
+def test_edges_and_cotangents_need_not_be_contiguous():
+    exact, kernels = products()
+    edge = torch.tensor([[2, 0], [0, 0], [1, 2]]).to(DEVICE)  # rows of (sender, receiver)
+    x, y, w = normal(3, exact.dim1), normal(3, exact.dim2), normal(3, exact.weight_numel)
+    found = []
+    for product in (exact, kernels):
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, y, w)]
+        z = product.convolve(*leaves, product.prepare(edge[:, 0], edge[:, 1], 3))
+        found.append([z, *torch.autograd.grad(z.sum(), leaves)])
+    for wanted, got in zip(*found, strict=True):
+        assert relative(got, wanted) < 1e-12
+
+
 @pytest.mark.parametrize(
-    ("senders", "receivers"), [([0, 1], [1, 0]), ([0, 3], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 3])]
+    ("senders", "receivers", "message"),
+    [
+        (torch.tensor([0, 1]), torch.tensor([0]), r"shapes \(2,\) and \(1,\); expected \(edges,\)"),
+        (torch.tensor([[0, 1]]), torch.tensor([[0, 1]]), r"shapes \(1, 2\)"),
+        (torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 1]), r"torch.int32 and torch.int64; .* \.long\(\)"),
+    ],
+)
+def test_edges_of_other_shapes_and_dtypes(senders, receivers, message):
+    _, kernels = products()
+    with pytest.raises(ValueError, match=message):
+        kernels.prepare(senders.to(DEVICE), receivers.to(DEVICE), 3)
+
+
+@pytest.mark.parametrize(
+    ("senders", "receivers"),
+    [([0, 1], [1, 0]), ([0, 3], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 3]), ([0, 1], [-1, 1])],
 )
 def test_edges_that_kernels_cannot_take(senders, receivers):
     _, kernels = products()
@@ -342,6 +459,8 @@ def test_bad_radial_weights():
     x, y = normal(3, kernels.dim1), normal(2, kernels.dim2)
     with pytest.raises(ValueError, match=r"radial weights of shapes \(2, 4\) and \(3, 1\)"):
         kernels.convolve(x, y, RadialWeights(normal(2, 4), normal(3, 1)), graph)
+    with pytest.raises(ValueError, match=r"shapes \(2, 0\) and \(0, 15\)"):
+        kernels.convolve(x, y, RadialWeights(normal(2, 0), normal(0, kernels.weight_numel)), graph)
     basis = normal(2, 4, dtype=torch.float32)
     with pytest.raises(ValueError, match=r"radial basis of torch\.float32"):
         kernels.convolve(x, y, RadialWeights(basis, normal(4, kernels.weight_numel)), graph)

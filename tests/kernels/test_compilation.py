@@ -34,7 +34,7 @@ def build(kernel, number, warps, **constants):
 
 
 for number, total in (("fp32", tl.float32), ("fp64", tl.float64), ("bf16", tl.float32)):
-    radial = (Pass("xyb", "", "radial", 2), Pass("m", "xyb", "radial", 2))
+    radial = [Pass(w, t, "radial", 2) for w, t in (("g", ""), ("xyb", ""), ("m", "xyb"), ("gxyb", "xyb"))]
     for what in (Pass("g"), Pass("xyw"), Pass("gxyw", "xyw"), *radial):
         for tuning in (None, Tuning(32, 1, direct=True)):
             plan = plan_of("5x0e+5x1o | 0e+1o | 0e+1o", what, tuning)
