@@ -6,7 +6,7 @@ against the definition in float64. Run as
 
     python -m sciml.nn.attention_benchmark
 
-On an H100 (torch 2.11, Triton 3.6), 4096 atoms of 48 slots and 8 heads of 64 channels in float32, with the kernels of an
+On an H100 (torch 2.11, Triton 3.6), 4096 atoms of 48 slots and 8 heads of 64 channels in float32, with kernels of an
 earlier version, whose derivatives took 12.3 and 24.1 ms (now 8.7 and 21.6):
 
                         forward              step
@@ -15,8 +15,8 @@ earlier version, whose derivatives took 12.3 and 24.1 ms (now 8.7 and 21.6):
     triton              2.13 ms   0.4 GB     62.5 ms   4.9 GB
 
 The arrays of queries, keys, values and their like that a step has to hold at once are 4.4 GB of it. Splitting float32
-numbers for tensor cores, and the registers, bound the kernels: with single products in TF32 the derivatives take 2.3 and
-11.6 ms, and in bfloat16 2.1 and 8.7 ms.
+numbers for tensor cores, and the registers, bound the kernels: with single products in TF32 the derivatives take 2.3
+and 11.6 ms, and in bfloat16 2.1 and 8.7 ms.
 """
 
 import sys
