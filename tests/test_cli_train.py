@@ -67,7 +67,7 @@ def test_a_run_folder_is_complete_and_its_checkpoint_loads(capsys):
     assert config["dtype"] == "float32"
     assert config["metadata"]["valid_forces_mae"] > 0
     written = yaml.safe_load(text("run/config.yaml"))
-    assert written["loss"]["forces"] == {"weight": 7.0, "kind": "norm", "delta": 0.01}
+    assert written["loss"]["forces"] == {"weight": 7.0, "kind": "norm", "delta": 0.01, "second_weight": None}
     assert written["model"]["channels"] == 4
     rows = list(csv.DictReader(text("run/metrics.csv").splitlines()))
     assert len(rows) == 2

@@ -54,11 +54,13 @@ class Loss:
         energy: of the energy per atom, eV/atom.
         forces: of the forces, eV/Å.
         stress: of the stress, eV/Å³.
+        second_stage: share of the training after which terms have their `second_weight`, if they have one.
     """
 
     energy: LossTerm = field(default_factory=lambda: LossTerm(weight=1.0, kind="mae"))
     forces: LossTerm = field(default_factory=lambda: LossTerm(weight=10.0, kind="norm"))
     stress: LossTerm = field(default_factory=lambda: LossTerm(weight=100.0, kind="mae"))
+    second_stage: float = 0.75
 
 
 @dataclass
@@ -165,7 +167,7 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
     valid_graphs = [labelled_graph(structure, potential.cutoff) for structure in valid_set]
     potential.to(device=fabric.device, dtype=getattr(torch, config.dtype))
     terms = {"energy_per_atom": config.loss.energy, "forces": config.loss.forces, "stress": config.loss.stress}
-    objective = PotentialObjective(loss_terms(terms, graphs, valid_graphs))
+    objective = PotentialObjective(loss_terms(terms, graphs, valid_graphs), second_stage=config.loss.second_stage)
     loaders = [
         make_loader(config, *part, fabric=fabric, shuffle=shuffle)
         for part, shuffle in (((graphs, train_set), True), ((valid_graphs, valid_set), False))

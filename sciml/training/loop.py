@@ -28,7 +28,7 @@ from sciml.training.ema import MovingAverage
 from sciml.training.learning_curve import plot_learning_curve, write_metrics
 from sciml.training.loading import Loader
 from sciml.training.losses import Objective, Sums
-from sciml.training.optimizers import FlatGradients, adamw, learning_rate
+from sciml.training.optimizers import FlatGradients, Optimizers, build_optimizer, learning_rate
 from sciml.training.processes import share_weights, sum_gradients, sum_over_processes
 from sciml.training.progress import LoopSettings, Progress, Reporter, check_divergence, out_of_time, reason_to_stop
 
@@ -71,7 +71,7 @@ def fit(
         DivergenceError: if a loss or a gradient is not finite, or the loss runs away.
         ValueError: if `folder` holds a run with another fingerprint.
     """
-    optimizer = adamw(model, settings.optimizer)
+    optimizer = build_optimizer(model, settings.optimizer)
     gradients = FlatGradients(model)
     share_weights(model, fabric)
     average = MovingAverage(model, settings.optimizer.ema_decay)
@@ -139,7 +139,7 @@ def train_epoch(
     model: nn.Module,
     objective: Objective,
     loader: Loader,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     gradients: FlatGradients,
     average: MovingAverage,
     progress: Progress,
@@ -150,9 +150,13 @@ def train_epoch(
     """Make one pass over the training data; return the columns that it fills."""
     model.train()
     seed_epoch(settings.seed, progress.epoch, fabric.global_rank)
-    weights = torch.tensor(objective.weights, dtype=torch.float64, device=fabric.device)
+    done = progress.epoch / settings.max_epochs
+    if settings.max_steps is not None:
+        done = max(done, progress.step / settings.max_steps)
+    weights = torch.tensor(objective.training_weights(done), dtype=torch.float64, device=fabric.device)
     epoch_sums = no_sums(objective, fabric.device)
     shares = loader.epoch(progress.epoch)
+    valid_losses = [row["valid_loss"] for row in progress.rows]
     for number, indices in enumerate(shares, start=1):
         gradients.zero()
         local = no_sums(objective, fabric.device)
@@ -175,7 +179,7 @@ def train_epoch(
         done = (progress.epoch + number / len(shares)) / settings.max_epochs
         if settings.max_steps is not None:
             done = max(done, (progress.step + 1) / settings.max_steps)
-        rate = learning_rate(done, settings.optimizer)
+        rate = learning_rate(done, settings.optimizer, valid_losses)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()

@@ -44,13 +44,16 @@ class Objective(Protocol):
 
     Attributes:
         targets: names of the targets; they name the columns of metrics.csv.
-        weights: weight of each target in the loss.
+        weights: weight of each target in the loss that is validated.
         units: unit of each target's error, for plots and messages.
     """
 
     targets: tuple[str, ...]
     weights: tuple[float, ...]
     units: tuple[str, ...]
+
+    def training_weights(self, progress: float) -> tuple[float, ...]:
+        """Weights in the loss that is minimised; `progress` in [0, 1) of the training."""
 
     def __call__(self, model: nn.Module, batch: Any) -> Sums:
         """Evaluate the model on a batch; `loss` can be differentiated if the model is in training mode."""
@@ -65,19 +68,27 @@ class LossTerm:
         kind: mae (mean |e|), mse (mean e²), huber (mean of e²/2 up to delta and linear beyond), or norm (mean Euclidean
             norm of a row: for forces |ΔF| of an atom, which does not depend on the axes).
         delta: where huber turns linear, in the unit of the target.
+        second_weight: factor of the term in the second stage of the training, and in validation; None for `weight`.
     """
 
     weight: float = 1.0
     kind: Kind = "mae"
     delta: float = 0.01
+    second_weight: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("mae", "mse", "huber", "norm"):
             raise ValueError(f"got the loss kind {self.kind!r}; it is one of mae, mse, huber, norm")
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"got the loss weight {self.weight}; it must be finite and not negative")
+        for weight in (self.weight, self.last_weight):
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"got the loss weight {weight}; it must be finite and not negative")
         if not self.delta > 0:
             raise ValueError(f"got delta={self.delta} for the Huber loss; it must be positive")
+
+    @property
+    def last_weight(self) -> float:
+        """Factor in the last stage."""
+        return self.weight if self.second_weight is None else self.second_weight
 
 
 def term_sums(prediction: Tensor, label: Tensor, term: LossTerm) -> Sums:
@@ -108,20 +119,30 @@ class PotentialObjective:
 
     Args:
         terms: LossTerm by target, for those of `energy_per_atom`, `forces`, `stress` that have labels.
+        second_stage: share of the training after which terms have their `second_weight`.
     """
 
     UNITS: Mapping[str, str] = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
 
-    def __init__(self, terms: Mapping[str, LossTerm]) -> None:
+    def __init__(self, terms: Mapping[str, LossTerm], *, second_stage: float = 0.75) -> None:
         unknown = sorted(set(terms) - set(self.UNITS))
         if unknown:
             raise ValueError(f"got the targets {unknown}; a potential has {list(self.UNITS)}")
-        if not any(term.weight > 0 for term in terms.values()):
-            raise ValueError("every loss weight is zero; there is nothing to train on")
+        for stage in ("weight", "last_weight"):
+            if not any(getattr(term, stage) > 0 for term in terms.values()):
+                raise ValueError("every loss weight is zero; there is nothing to train on")
+        if not 0 <= second_stage <= 1:
+            raise ValueError(f"got second_stage={second_stage}; it is a share of the training, between 0 and 1")
+        self.second_stage = second_stage
         self.terms = dict(terms)
         self.targets = tuple(terms)
-        self.weights = tuple(term.weight for term in terms.values())
+        self.weights = tuple(term.last_weight for term in terms.values())
         self.units = tuple(self.UNITS[target] for target in terms)
+
+    def training_weights(self, progress: float) -> tuple[float, ...]:
+        """Weights of the stage; validation has those of the last one, so that its losses can be compared."""
+        first = progress < self.second_stage
+        return tuple(term.weight if first else term.last_weight for term in self.terms.values())
 
     def __call__(self, model: nn.Module, batch: AtomicGraph) -> Sums:
         """Sums over the structures of `batch`; the model returns energy, forces and stress of a graph."""

@@ -1,10 +1,16 @@
-"""AdamW with weight decay where it belongs, the learning-rate schedule, and gradients in one flat buffer."""
+"""Optimizers with weight decay where it belongs, learning-rate schedules, and gradients in one flat buffer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from sciml.training.normuon import NorMuon
+
+OPTIMIZERS = ("adamw", "amsgrad", "muon", "normuon")
 
 
 @dataclass(frozen=True)
@@ -12,8 +18,14 @@ class OptimizerSettings:
     """How the weights are updated.
 
     Attributes:
-        learning_rate: peak learning rate.
-        final_learning_rate: learning rate of the last step, as a fraction of the peak.
+        name: adamw; amsgrad (AdamW with the largest second moment so far, arXiv:1904.09237); or, for matrices,
+            muon (torch.optim.Muon) or normuon (arXiv:2510.05491), and AdamW for all else.
+        learning_rate: peak learning rate, in the scale of AdamW for all.
+        schedule: cosine, or plateau: the learning rate is multiplied by `plateau_factor` after `plateau_patience`
+            epochs without a better validation loss.
+        final_learning_rate: learning rate of the last step, or lowest of the plateaus, as a fraction of the peak.
+        plateau_patience: epochs.
+        plateau_factor: below 1.
         warmup: fraction of the training over which the learning rate rises linearly from zero.
         weight_decay: decoupled weight decay, of matrices only (not of norms, biases, embeddings, vectors).
         betas: decay of AdamW's first and second moments.
@@ -21,7 +33,11 @@ class OptimizerSettings:
         ema_decay: decay of the running average of the weights, which is what is validated and saved.
     """
 
+    name: Literal["adamw", "amsgrad", "muon", "normuon"] = "adamw"
     learning_rate: float = 5e-3
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    plateau_patience: int = 50
+    plateau_factor: float = 0.8
     final_learning_rate: float = 0.01
     warmup: float = 0.02
     weight_decay: float = 1e-4
@@ -31,6 +47,14 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
+        if self.name not in OPTIMIZERS:
+            raise ValueError(f"got the optimizer {self.name!r}; available: {', '.join(OPTIMIZERS)}")
+        if self.schedule not in ("cosine", "plateau"):
+            raise ValueError(f"got the schedule {self.schedule!r}; available: cosine, plateau")
+        if self.plateau_patience < 1:
+            raise ValueError(f"got plateau_patience={self.plateau_patience}; it must be at least 1 epoch")
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(f"got plateau_factor={self.plateau_factor}; it must be between 0 and 1")
         for name, low, high in (("final_learning_rate", 0, 1), ("warmup", 0, 1), ("ema_decay", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"got {name}={getattr(self, name)}; it must be between {low} and {high}")
@@ -44,21 +68,79 @@ class OptimizerSettings:
             raise ValueError(f"got betas={self.betas}; they must be two numbers in [0, 1)")
 
 
-def adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) over the trainable parameters, its kernel fused over all of them."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+class Optimizers:
+    """Several optimizers of one model as one.
+
+    Attributes:
+        parts: the optimizers.
+        param_groups: of all of them.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        self.param_groups = [group for part in parts for group in part.param_groups]
+
+    def step(self) -> None:
+        """Update all parameters."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of the parts, in order."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for part, of_part in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(of_part)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizers:
+    """The optimizer of the settings over the trainable parameters.
+
+    Raises:
+        ValueError: if there are none, or torch lacks the optimizer.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "columns": [], "decayed": [], "free": []}
+    orthogonalised = settings.name in ("muon", "normuon")
     seen: set[nn.Parameter] = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and parameter not in seen:
                 seen.add(parameter)
-                (decayed if is_decayed(module, name, parameter) else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    if not groups:
+                kind = "decayed" if is_decayed(module, name, parameter) else "free"
+                if kind == "decayed" and orthogonalised and min(parameter.shape[-2:]) > 1:
+                    # The inputs of a neuron are a row in nn.Linear, and a column in the layers of this package.
+                    kind = "matrices" if isinstance(module, nn.Linear) else "columns"
+                    if settings.name == "muon" and parameter.ndim > 2:  # torch's takes single matrices only
+                        kind = "decayed"
+                groups[kind].append(parameter)
+    if not seen:
         raise ValueError("the model has no trainable parameters")
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    decay = {"matrices": settings.weight_decay, "columns": settings.weight_decay, "decayed": settings.weight_decay}
+    described = {
+        kind: {"params": members, "weight_decay": decay.get(kind, 0.0)} for kind, members in groups.items() if members
+    }
+    parts: list[torch.optim.Optimizer] = []
+    elementwise = [described[kind] for kind in ("decayed", "free") if kind in described]
+    if elementwise:
+        rate, amsgrad = settings.learning_rate, settings.name == "amsgrad"
+        parts.append(torch.optim.AdamW(elementwise, lr=rate, betas=settings.betas, amsgrad=amsgrad, fused=True))
+    matrices = [
+        described[kind] | {"inputs_last": kind == "matrices"} for kind in ("matrices", "columns") if kind in described
+    ]
+    if matrices and settings.name == "normuon":
+        parts.append(NorMuon(matrices, lr=settings.learning_rate))
+    elif matrices:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(
+                f"the optimizer muon needs torch 2.9 or newer, and this is {torch.__version__}; try normuon"
+            )
+        for group in matrices:
+            del group["inputs_last"]
+        parts.append(torch.optim.Muon(matrices, lr=settings.learning_rate, adjust_lr_fn="match_rms_adamw"))
+    return Optimizers(*parts)
 
 
 def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
@@ -67,14 +149,40 @@ def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not any(word in kind for word in ("norm", "embed", "bias"))
 
 
-def learning_rate(progress: float, settings: OptimizerSettings) -> float:
-    """Linear warm-up, then a cosine (arXiv:1608.03983) down to the final rate; `progress` in (0, 1] of the training."""
+def learning_rate(progress: float, settings: OptimizerSettings, valid_losses: Sequence[float] = ()) -> float:
+    """Linear warm-up; then a cosine (arXiv:1608.03983) down to the final rate, or plateaus.
+
+    Args:
+        progress: in (0, 1] of the training.
+        settings: the schedule.
+        valid_losses: of the epochs so far.
+    """
     progress = min(progress, 1.0)
     if progress < settings.warmup:
         return settings.learning_rate * progress / settings.warmup
+    if settings.schedule == "plateau":
+        share = settings.plateau_factor ** num_plateaus(valid_losses, settings.plateau_patience)
+        return settings.learning_rate * max(share, settings.final_learning_rate)
     phase = (progress - settings.warmup) / (1 - settings.warmup) if settings.warmup < 1 else 0.0
     cosine = 0.5 * (1 + math.cos(math.pi * phase))
     return settings.learning_rate * (settings.final_learning_rate + (1 - settings.final_learning_rate) * cosine)
+
+
+def num_plateaus(losses: Sequence[float], patience: int) -> int:
+    """How often `patience` losses in a row were no better than the best before them.
+
+    >>> num_plateaus([3, 2, 2, 2, 2, 2, 1], 2)
+    2
+    """
+    best, waited, plateaus = math.inf, 0, 0
+    for loss in losses:
+        if loss < best:
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited == patience:
+            waited, plateaus = 0, plateaus + 1
+    return plateaus
 
 
 class FlatGradients:

@@ -101,3 +101,16 @@ def test_nonsense_objectives_are_refused():
         PotentialObjective({"energy": LossTerm()})
     with pytest.raises(ValueError, match="every loss weight is zero"):
         PotentialObjective({"forces": LossTerm(weight=0.0)})
+
+
+def test_stages_of_the_training_have_weights_of_their_own():
+    terms = {"energy_per_atom": LossTerm(weight=1.0, second_weight=100.0), "forces": LossTerm(weight=10.0)}
+    objective = PotentialObjective(terms, second_stage=0.5)
+    assert objective.training_weights(0.0) == objective.training_weights(0.499) == (1.0, 10.0)
+    assert objective.training_weights(0.5) == objective.weights == (100.0, 10.0)
+    with pytest.raises(ValueError, match="got the loss weight -1"):
+        LossTerm(second_weight=-1.0)
+    with pytest.raises(ValueError, match="second_stage=2; it is a share"):
+        PotentialObjective(terms, second_stage=2)
+    with pytest.raises(ValueError, match="nothing to train on"):
+        PotentialObjective({"forces": LossTerm(second_weight=0.0)})
