@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sciml.potentials.facet import Facet as Facet
     from sciml.potentials.interface import Potential as Potential
     from sciml.potentials.interface import PotentialOutput as PotentialOutput
+    from sciml.potentials.tdn import TDN as TDN
 
 # Imported when first used, because torch and e3nn take seconds.
 _EXPORTS = {
@@ -33,6 +34,7 @@ _EXPORTS = {
     "Facet": "facet",
     "Potential": "interface",
     "PotentialOutput": "interface",
+    "TDN": "tdn",
 }
 
 __all__ = sorted(_EXPORTS)

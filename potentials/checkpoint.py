@@ -27,6 +27,7 @@ MODELS: dict[str, str] = {
     "facet": "sciml.potentials.facet:Facet",
     "lennard_jones": "sciml.potentials.analytic:LennardJones",
     "morse": "sciml.potentials.analytic:Morse",
+    "tdn": "sciml.potentials.tdn:TDN",
 }
 """Name in a checkpoint or YAML file -> import path of the class; `MODELS["mine"] = "package.module:Class"` adds one."""
 

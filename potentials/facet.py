@@ -26,7 +26,6 @@ from sciml.nn.spherical_harmonics import SphericalHarmonics
 from sciml.potentials.interface import Potential, polar
 from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import (
-    BACKENDS,
     ConvolutionGraph,
     RadialWeights,
     TensorProduct,
@@ -34,6 +33,7 @@ from sciml.tensor_products import (
     reachable,
     tensor_product,
 )
+from sciml.tensor_products.backends import read_product
 from sciml.tensor_products.rotations import equivariance_error
 
 
@@ -94,7 +94,7 @@ class Facet(SpeciesTable, Potential):
                 raise ValueError(f"got {name}={value}; it must be positive")
         if lmax < 0:
             raise ValueError(f"got lmax={lmax}; it must not be negative")
-        product = _read_product(tensor_product)
+        product = read_product(tensor_product)
         if product["backend"] == "vector_signal" and not pseudo:
             raise ValueError(
                 "got tensor_product=vector_signal without pseudo irreps, to which all its couplings of natural ones "
@@ -256,14 +256,3 @@ class FacetLayer(nn.Module):
     def _fill_up(self, x: Tensor) -> Tensor:
         """Append zeros for the irreps that the layer adds."""
         return nn.functional.pad(x, (0, 0, 0, self.irreps_out.dim - x.shape[1]))
-
-
-def _read_product(given: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Backend and options of a tensor product, from its name or a mapping."""
-    product = {"backend": given} if isinstance(given, str) else dict(given)
-    if "backend" not in product or not set(product) <= {"backend", "rank"}:
-        raise ValueError(
-            f"got tensor_product={given!r}; expected one of {', '.join(BACKENDS)}, or a mapping such as "
-            "{backend: gaunt_grid} or {backend: cp, rank: 28}"
-        )
-    return product

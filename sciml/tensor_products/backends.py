@@ -1,6 +1,7 @@
 """The one table of tensor-product backends, and the function that builds one."""
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -89,3 +90,18 @@ def _module(backend: str) -> tuple[ModuleType, str]:
         raise ValueError(f"got the backend {backend!r}; available: {', '.join(BACKENDS)}")
     module, name = BACKENDS[backend].split(":")
     return importlib.import_module(module), name
+
+
+def read_product(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Backend and options of a tensor product, from its name or a mapping: what a model's configuration gives.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    product = {"backend": given} if isinstance(given, str) else dict(given)
+    if "backend" not in product or not set(product) <= {"backend", "rank"}:
+        raise ValueError(
+            f"got tensor_product={given!r}; expected one of {', '.join(BACKENDS)}, or a mapping such as "
+            "{backend: gaunt_grid} or {backend: cp, rank: 28}"
+        )
+    return product
