@@ -77,6 +77,7 @@ class EScAIP(SpeciesTable, Potential):
         forces: "gradient" or "direct".
         energy_scale: σ, eV.
         shifts: initial s, eV, in the order of `species`; trained. None for zeros.
+        repulsion: whether nuclei repel each other at short range, see `sciml.potentials.repulsion`.
 
     Raises:
         ValueError: for species that are unknown or repeated, lists of another length, sizes that are not positive or
@@ -101,6 +102,7 @@ class EScAIP(SpeciesTable, Potential):
         forces: str = "gradient",
         energy_scale: float = 1.0,
         shifts: Sequence[float] | None = None,
+        repulsion: bool = False,
     ) -> None:
         super().__init__()
         sizes = {
@@ -124,7 +126,13 @@ class EScAIP(SpeciesTable, Potential):
         for name, given, known in (("order", order, ORDERS), ("forces", forces, FORCES)):
             if given not in known:
                 raise ValueError(f"got {name}={given!r}; available: {', '.join(known)}")
-        table = self.register_species(species, reference_energies=reference_energies, shifts=shifts)
+        if repulsion and forces == "direct":
+            raise ValueError(
+                "got repulsion=True with direct forces, which are no gradient of it; choose forces='gradient'"
+            )
+        table = self.register_species(
+            species, reference_energies=reference_energies, shifts=shifts, repulsion=repulsion
+        )
         self.cutoff = float(cutoff)
         self.energy_scale = float(energy_scale)
         self.num_neighbours = num_neighbours

@@ -59,6 +59,7 @@ class Facet(SpeciesTable, Potential):
         average_num_neighbors: n̄, by whose root messages are divided.
         energy_scale: σ, eV.
         shifts: initial s, eV, in the order of `species`; trained. None for zeros.
+        repulsion: whether nuclei repel each other at short range, see `sciml.potentials.repulsion`.
 
     Raises:
         ValueError: for species that are unknown or repeated, lists of another length, or sizes that are not positive.
@@ -80,9 +81,12 @@ class Facet(SpeciesTable, Potential):
         average_num_neighbors: float = 16.0,
         energy_scale: float = 1.0,
         shifts: Sequence[float] | None = None,
+        repulsion: bool = False,
     ) -> None:
         super().__init__()
-        table = self.register_species(species, reference_energies=reference_energies, shifts=shifts)
+        table = self.register_species(
+            species, reference_energies=reference_energies, shifts=shifts, repulsion=repulsion
+        )
         for name, value in (
             ("cutoff", cutoff),
             ("channels", channels),

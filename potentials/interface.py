@@ -38,6 +38,7 @@ class Potential(nn.Module):
         cutoff: Å; no two atoms further apart than this interact directly.
         species: the atomic numbers it knows, ascending.
         conservative: whether forces are the derivative of the energy.
+        repulsion: if there is one, a module whose atomic energies, (atoms,), of graph and edge vectors are added.
         symmetry: the group under which the energy is invariant by construction: "O(3)", "SO(3)" or "none".
     """
 
@@ -65,6 +66,9 @@ class Potential(nn.Module):
         with torch.enable_grad():
             vectors = graph.edge_vectors().detach().requires_grad_()  # (edges, 3)
             energies = self.atomic_energies(graph, vectors)  # (atoms,)
+            repulsion = getattr(self, "repulsion", None)
+            if repulsion is not None:
+                energies = energies + repulsion(graph, vectors)
             energy = energies.new_zeros(graph.num_systems).index_add(0, graph.system_index, energies)  # (systems,)
             gradient = edge_gradient(energy, vectors, create_graph=self.training)  # (edges, 3)
         forces, stress = forces_and_stress(graph, vectors.detach(), gradient)

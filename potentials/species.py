@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.nn.constants import ConstantsModule
+from sciml.potentials.repulsion import ScreenedRepulsion
 
 
 class SpeciesTable(ConstantsModule):
@@ -29,8 +30,11 @@ class SpeciesTable(ConstantsModule):
         *,
         reference_energies: Sequence[float] | None,
         shifts: Sequence[float] | None,
+        repulsion: bool,
     ) -> dict[str, Any]:
         """Set the attributes; energies in the order of `species`, None for zeros. Returns what a config needs.
+
+        With `repulsion`, the potential gets that of `sciml.potentials.repulsion.ScreenedRepulsion`.
 
         Raises:
             ValueError: for species that are unknown or repeated, or lists of another length.
@@ -43,7 +47,10 @@ class SpeciesTable(ConstantsModule):
             "species": list(self.species),
             "reference_energies": _per_species("reference_energies", reference_energies, order),
             "shifts": _per_species("shifts", shifts, order),
+            "repulsion": bool(repulsion),
         }
+        if repulsion:
+            self.repulsion = ScreenedRepulsion()
         lookup = torch.full((119,), -1)
         lookup[list(self.species)] = torch.arange(len(self.species))
         self.register_buffer("species_lookup", lookup, persistent=False)

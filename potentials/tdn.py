@@ -52,6 +52,7 @@ class TDN(SpeciesTable, Potential):
         average_num_neighbors: n̄, by whose root the embedding of directions is divided.
         energy_scale: σ, eV.
         shifts: initial s, eV, in the order of `species`; trained. None for zeros.
+        repulsion: whether nuclei repel each other at short range, see `sciml.potentials.repulsion`.
 
     Raises:
         ValueError: for species that are unknown or repeated, lists of another length, or sizes that do not fit.
@@ -73,6 +74,7 @@ class TDN(SpeciesTable, Potential):
         average_num_neighbors: float = 16.0,
         energy_scale: float = 1.0,
         shifts: Sequence[float] | None = None,
+        repulsion: bool = False,
     ) -> None:
         super().__init__()
         sizes = {
@@ -95,7 +97,9 @@ class TDN(SpeciesTable, Potential):
         product = read_product(tensor_product)
         if product == {"backend": "cp"}:
             product["rank"] = "exact"
-        table = self.register_species(species, reference_energies=reference_energies, shifts=shifts)
+        table = self.register_species(
+            species, reference_energies=reference_energies, shifts=shifts, repulsion=repulsion
+        )
         self._config: dict[str, Any] = {**table, **sizes, "lmax": lmax, "tensor_product": product}
         self.cutoff, self.energy_scale = float(cutoff), float(energy_scale)
         self.scale = average_num_neighbors**-0.5
