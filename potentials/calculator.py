@@ -13,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from sciml.graphs import graph_from_atoms
 from sciml.neighbors import VerletList
 from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
+from sciml.potentials.committee import CommitteeOutput
 from sciml.potentials.interface import Potential
 
 
@@ -26,6 +27,8 @@ class PotentialCalculator(Calculator):
 
     Stress is defined for structures that are periodic along all three axes; for others asking for it raises
     PropertyNotImplementedError.
+
+    A `Committee` adds "energy_spread", eV, and "forces_spread", eV/Å of each atom, to `results`.
 
     Args:
         potential: the model.
@@ -112,6 +115,9 @@ class PotentialCalculator(Calculator):
             "energies": output.energies.cpu().numpy(),
             "forces": output.forces.cpu().numpy(),
         }
+        if isinstance(output, CommitteeOutput):
+            self.results["energy_spread"] = output.energy_spread.item()
+            self.results["forces_spread"] = output.forces_spread.cpu().numpy()
         if atoms.pbc.all():
             self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
         self.atoms = atoms.copy()

@@ -23,6 +23,7 @@ from sciml.potentials.interface import Potential
 FORMAT_VERSION = 1
 
 MODELS: dict[str, str] = {
+    "committee": "sciml.potentials.committee:Committee",
     "escaip": "sciml.potentials.escaip:EScAIP",
     "facet": "sciml.potentials.facet:Facet",
     "lennard_jones": "sciml.potentials.analytic:LennardJones",

@@ -75,7 +75,8 @@ def predict(potential: Any, structures: Sequence[Atoms], *, batch_size: int = 16
         part = structures[start : start + batch_size]
         output = potential(collate([graph_from_atoms(atoms, potential.cutoff) for atoms in part]).to(device))
         ends = np.cumsum([len(atoms) for atoms in part])[:-1]
-        energy, energies, forces, stress = (tensor.cpu().numpy() for tensor in output)
+        fields = (output.energy, output.energies, output.forces, output.stress)
+        energy, energies, forces, stress = (tensor.cpu().numpy() for tensor in fields)
         per_atom = zip(np.split(energies, ends), np.split(forces, ends), strict=True)
         predictions += [Prediction(float(energy[i]), e, f, stress[i]) for i, (e, f) in enumerate(per_atom)]
     return predictions
