@@ -85,7 +85,7 @@ class Committee(Potential):
         """Mean energy of each atom, (atoms,), eV, float64."""
         return torch.stack([member.atomic_energies(graph, edge_vectors) for member in self._potentials()]).mean(dim=0)
 
-    def forward(self, graph: AtomicGraph) -> CommitteeOutput:
+    def forward(self, graph: AtomicGraph) -> CommitteeOutput:  # type: ignore[override]
         """Means and spreads (see `CommitteeOutput`).
 
         Raises:
