@@ -45,7 +45,7 @@ def test_optimizers_minimise_and_continue_where_they_stopped(name):
         model.zero_grad()
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     model, optimizer = fresh()
     losses = [step(model, optimizer) for _ in range(60)]
