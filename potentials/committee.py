@@ -83,7 +83,7 @@ class Committee(Potential):
 
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Mean energy of each atom, (atoms,), eV, float64."""
-        return torch.stack([member.atomic_energies(graph, edge_vectors) for member in self._potentials()]).mean(dim=0)
+        return torch.stack([m.all_atomic_energies(graph, edge_vectors) for m in self._potentials()]).mean(dim=0)
 
     def forward(self, graph: AtomicGraph) -> CommitteeOutput:  # type: ignore[override]
         """Means and spreads (see `CommitteeOutput`).

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph, check_species
+from sciml.messages import check_positive
 from sciml.nn.bond_order import BondOrientationalOrder
 from sciml.nn.feed_forward import FeedForward, Readout
 from sciml.nn.radial import GaussianBasis
@@ -116,9 +117,7 @@ class EScAIP(SpeciesTable, Potential):
             "bond_order_channels": bond_order_channels,
             "energy_scale": energy_scale,
         }
-        for name, value in sizes.items():
-            if not value > 0:
-                raise ValueError(f"got {name}={value}; it must be positive")
+        check_positive(sizes)
         if num_neighbours is not None and num_neighbours < 1:
             raise ValueError(f"got num_neighbours={num_neighbours}; it must be positive, or None for all")
         if channels % num_heads or channels // num_heads < 8:
@@ -218,7 +217,9 @@ class EScAIP(SpeciesTable, Potential):
     def _features(self, graph: AtomicGraph, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read-out features of atoms and slots (of slots only without `conservative`), directions, log envelope."""
         distances, directions = polar(edge_vectors)
-        reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes)
+        reverse = None
+        if self.num_neighbours is not None:
+            reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes)
         # In float64: ranks are differences of distances in units of their width.
         slots = soft_neighbours(
             distances,
@@ -245,6 +246,7 @@ class EScAIP(SpeciesTable, Potential):
         for block in self.blocks:
             atoms, of_slots = block(atoms, of_slots, neighbourhood)
             read.append(atoms)
-            read_slots.append(of_slots)
+            if not self.conservative:
+                read_slots.append(of_slots)
         read_out = of_slots if self.conservative else self.slot_readout(read_slots)
         return self.readout(read), read_out, neighbourhood.directions, neighbourhood.log_envelope

@@ -18,6 +18,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph
+from sciml.messages import check_positive
 from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
 from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import SplineBasis
@@ -87,15 +88,15 @@ class Facet(SpeciesTable, Potential):
         table = self.register_species(
             species, reference_energies=reference_energies, shifts=shifts, repulsion=repulsion
         )
-        for name, value in (
-            ("cutoff", cutoff),
-            ("channels", channels),
-            ("num_layers", num_layers),
-            ("average_num_neighbors", average_num_neighbors),
-            ("energy_scale", energy_scale),
-        ):
-            if not value > 0:
-                raise ValueError(f"got {name}={value}; it must be positive")
+        check_positive(
+            {
+                "cutoff": cutoff,
+                "channels": channels,
+                "num_layers": num_layers,
+                "average_num_neighbors": average_num_neighbors,
+                "energy_scale": energy_scale,
+            }
+        )
         if lmax < 0:
             raise ValueError(f"got lmax={lmax}; it must not be negative")
         product = read_product(tensor_product)

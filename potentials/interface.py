@@ -56,6 +56,11 @@ class Potential(nn.Module):
     def config(self) -> dict[str, Any]:
         """Keyword arguments, JSON values all, that build this potential anew (without its weights)."""
 
+    def all_atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        """`atomic_energies`, and those of the repulsion if there is one."""
+        energies, repulsion = self.atomic_energies(graph, edge_vectors), getattr(self, "repulsion", None)
+        return energies if repulsion is None else energies + repulsion(graph, edge_vectors)
+
     def forward(self, graph: AtomicGraph) -> PotentialOutput:
         """Energies, forces and stress of a graph (see `PotentialOutput`).
 
@@ -65,10 +70,7 @@ class Potential(nn.Module):
         check_species(graph.atomic_numbers, self.species)
         with torch.enable_grad():
             vectors = graph.edge_vectors().detach().requires_grad_()  # (edges, 3)
-            energies = self.atomic_energies(graph, vectors)  # (atoms,)
-            repulsion = getattr(self, "repulsion", None)
-            if repulsion is not None:
-                energies = energies + repulsion(graph, vectors)
+            energies = self.all_atomic_energies(graph, vectors)  # (atoms,)
             energy = energies.new_zeros(graph.num_systems).index_add(0, graph.system_index, energies)  # (systems,)
             gradient = edge_gradient(energy, vectors, create_graph=self.training)  # (edges, 3)
         forces, stress = forces_and_stress(graph, vectors.detach(), gradient)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sciml.graphs import AtomicGraph
 from sciml.nn.constants import ConstantsModule
-from sciml.nn.smooth_softmax import envelope
+from sciml.nn.radial import envelope
 from sciml.potentials.interface import polar
 
 COULOMB = 14.399645478  # e² / (4π ε₀), eV Å; CODATA 2018
@@ -22,7 +22,7 @@ class ScreenedRepulsion(ConstantsModule):
         V(r) = e² Z_i Z_j / (4π ε₀ r) φ(r / a) c(r / (R_i + R_j)),    a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)
         φ(x) = 0.18175 e^(−3.1998 x) + 0.50986 e^(−0.94229 x) + 0.28022 e^(−0.4029 x) + 0.02817 e^(−0.20162 x)
 
-    with the envelope c of `sciml.nn.smooth_softmax`, which leaves bonded atoms to the network.
+    with the envelope c of `sciml.nn.radial`, which leaves bonded atoms to the network.
 
     Source: Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Solids (1985); radii: Cordero et al., Dalton
         Trans. 2832 (2008), as ASE has them.

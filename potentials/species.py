@@ -69,5 +69,5 @@ def _per_species(name: str, values: Sequence[float] | None, order: Sequence[int]
     if values is None:
         return [0.0] * len(order)
     if len(values) != len(order):
-        raise ValueError(f"got {len(values)} {name} for {len(order)} species")
+        raise ValueError(f"got {len(values)} {name} for {len(order)} species; give one for each, in their order")
     return [float(values[k]) for k in order]

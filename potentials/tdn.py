@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, sigmoid, silu
 
 from sciml.graphs import AtomicGraph
+from sciml.messages import check_positive
 from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
 from sciml.nn.norms import BoundedNorm
-from sciml.nn.radial import GaussianBasis
-from sciml.nn.smooth_softmax import envelope, smooth_softmax
+from sciml.nn.radial import GaussianBasis, envelope
+from sciml.nn.smooth_softmax import smooth_softmax
 from sciml.nn.spherical_harmonics import SphericalHarmonics
 from sciml.potentials.interface import Potential, polar
 from sciml.potentials.species import SpeciesTable
@@ -87,9 +88,7 @@ class TDN(SpeciesTable, Potential):
             "average_num_neighbors": average_num_neighbors,
             "energy_scale": energy_scale,
         }
-        for name, value in sizes.items():
-            if not value > 0:
-                raise ValueError(f"got {name}={value}; it must be positive")
+        check_positive(sizes)
         if lmax < 0:
             raise ValueError(f"got lmax={lmax}; it must not be negative")
         if channels % num_heads:

@@ -15,6 +15,17 @@ def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
+def check_positive(values: Mapping[str, float]) -> None:
+    """Check arguments, by name.
+
+    Raises:
+        ValueError: for the first that is not positive.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"got {name}={value}; it must be positive")
+
+
 def differing_settings(saved: Mapping[str, Any], current: Mapping[str, Any], *, longest: int = 60) -> list[str]:
     """One line for each setting that is not the same: its name, the saved value and the current one.
 

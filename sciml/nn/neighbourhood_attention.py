@@ -69,7 +69,7 @@ def neighbourhood_attention(
     if directions is None or len(groups) == 1:
         directions = mask.new_empty(*mask.shape, 0)
     if scale is None:
-        scale = sum((2 * l + 1) * size for l, size in enumerate(groups)) ** -0.5
+        scale = default_scale(groups)
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"got the implementation {implementation!r}; available: {', '.join(IMPLEMENTATIONS)}")
     if implementation != "torch":
@@ -86,6 +86,11 @@ def neighbourhood_attention(
     from sciml.kernels.neighbourhood_attention import attention
 
     return attention(q, k, v, mask, directions, groups, scale)
+
+
+def default_scale(groups: Sequence[int]) -> float:
+    """(Σ_l (2l+1) groups_l)^(−1/2)."""
+    return float(sum((2 * l + 1) * size for l, size in enumerate(groups)) ** -0.5)
 
 
 def attention_reference(

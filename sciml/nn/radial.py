@@ -6,6 +6,13 @@ from torch import Tensor
 from sciml.nn.constants import ConstantsModule
 
 
+def envelope(x: Tensor) -> Tensor:
+    """exp(−x² / (1 − x²)) for x < 1, else 0: 1 at zero, and infinitely often differentiable."""
+    inside = x < 1
+    squared = torch.where(inside, x, 0).square()
+    return torch.where(inside, torch.exp(-squared / (1 - squared)), 0)
+
+
 class SplineBasis(ConstantsModule):
     """Uniform quintic B-splines on (0, cutoff), of which only those are kept that end at or before the cutoff.
 

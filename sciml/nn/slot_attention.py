@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from sciml.nn.feed_forward import FeedForward, without_biases
-from sciml.nn.neighbourhood_attention import neighbourhood_attention
+from sciml.nn.neighbourhood_attention import default_scale, neighbourhood_attention
 
 ORDERS = ("plain", "strang")
 
@@ -165,9 +165,11 @@ class AttentionBlock(nn.Module):
         heads = (self.num_heads, -1)
         k, v = (x.unflatten(2, heads) for x in self.key_and_value(message).chunk(2, dim=2))
         q = self.query(message[:, 0]).unflatten(1, heads)
-        scale = sum((2 * l + 1) * size for l, size in enumerate(self.groups)) ** -0.5
         first = self.groups[0]
-        logits = scale * torch.einsum("nhc,nshc->nhs", q[..., :first], k[..., :first]) + log_envelope[:, None]
+        logits = (
+            default_scale(self.groups) * torch.einsum("nhc,nshc->nhs", q[..., :first], k[..., :first])
+            + log_envelope[:, None]
+        )
         return torch.einsum("nhs,nshc->nhc", logits.softmax(dim=2), v).flatten(1)
 
 

@@ -4,13 +4,6 @@ import torch
 from torch import Tensor
 
 
-def envelope(x: Tensor) -> Tensor:
-    """exp(−x² / (1 − x²)) for x < 1, else 0: 1 at zero, and infinitely often differentiable."""
-    inside = x < 1
-    squared = torch.where(inside, x, 0).square()
-    return torch.where(inside, torch.exp(-squared / (1 - squared)), 0)
-
-
 def smooth_softmax(logits: Tensor, weights: Tensor, receivers: Tensor, num_nodes: int) -> Tensor:
     """α_e = w_e exp(a_e) / ( 1 + Σ_{e' of the same receiver} w_{e'} exp(a_{e'}) ), (edges, heads).
 

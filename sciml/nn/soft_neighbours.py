@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sciml.nn.radial import envelope
+
 # Numbers whose envelope is below every dtype's precision: exp(−x²/(1 − x²)) < 1e-300.
 _FARTHEST = 0.9985
 
@@ -37,7 +39,7 @@ class Slots(NamedTuple):
 def soft_neighbours(
     distances: Tensor,
     edge_index: Tensor,
-    reverse: Tensor,
+    reverse: Tensor | None,
     num_nodes: int,
     *,
     cutoff: float,
@@ -62,7 +64,7 @@ def soft_neighbours(
     Args:
         distances: d, (edges,), Å, below the cutoff.
         edge_index: (2, edges), sorted by receiver.
-        reverse: (edges,), the edge that goes the other way, of `reverse_edges`.
+        reverse: (edges,), the edge that goes the other way, of `reverse_edges`; not needed without `num_neighbours`.
         num_nodes: number of atoms.
         cutoff: r_c, Å.
         num_neighbours: K; None for all within the cutoff (x = d / r_c).
@@ -76,7 +78,7 @@ def soft_neighbours(
     """
     receivers = edge_index[1]
     x = distances / cutoff
-    if num_neighbours is not None and len(distances):
+    if num_neighbours is not None and reverse is not None and len(distances):
         rank = _soft_ranks(distances, receivers, num_nodes, cutoff=cutoff, width=rank_width)
         terms = torch.stack([rank / num_neighbours, rank[reverse] / num_neighbours, x])
         x = maximum_width * torch.logsumexp(terms / maximum_width, dim=0)
@@ -84,19 +86,24 @@ def soft_neighbours(
     # Edges of each receiver in the order of x, which is only a matter of layout.
     order = kept[x.detach()[kept].argsort()]
     order = order[receivers[order].argsort(stable=True)]
-    degrees = torch.bincount(receivers[order], minlength=num_nodes)
-    starts = degrees.cumsum(0) - degrees
-    place = torch.arange(len(order), device=order.device) - starts[receivers[order]] + 1
-    largest = int(degrees.max()) if num_nodes else 0
+    place, largest = _places(receivers[order], num_nodes)
     num_slots = 8 * -(-(largest + 1) // 8)
     edges = torch.full((num_nodes, num_slots), len(distances), device=order.device)
-    edges[receivers[order], place] = order
+    edges[receivers[order], place + 1] = order
     squared = x.clamp_max(_FARTHEST).square()
     of_edges = -squared / (1 - squared)
     empty = edges == len(distances)
     empty[:, 0] = False
     log_envelope = _fill(edges, of_edges).masked_fill(empty, -math.inf)
     return Slots(edges, log_envelope, torch.where(x < _FARTHEST, of_edges.exp(), 0))
+
+
+def _places(receivers: Tensor, num_nodes: int) -> tuple[Tensor, int]:
+    """Number of each edge among those of its receiver, (edges,), and how many the largest neighbourhood has."""
+    degrees = torch.bincount(receivers, minlength=num_nodes)
+    starts = degrees.cumsum(0) - degrees
+    place = torch.arange(len(receivers), device=receivers.device) - starts[receivers]
+    return place, int(degrees.max()) if num_nodes else 0
 
 
 def _fill(edges: Tensor, values: Tensor) -> Tensor:
@@ -106,14 +113,10 @@ def _fill(edges: Tensor, values: Tensor) -> Tensor:
 
 def _soft_ranks(distances: Tensor, receivers: Tensor, num_nodes: int, *, cutoff: float, width: float) -> Tensor:
     """ρ of each edge among those of its receiver, (edges,); atoms × (largest number of neighbours)² numbers."""
-    degrees = torch.bincount(receivers, minlength=num_nodes)
-    starts = degrees.cumsum(0) - degrees
-    place = torch.arange(len(receivers), device=receivers.device) - starts[receivers]
-    shape = (num_nodes, int(degrees.max()))
-    squared = (distances / cutoff).square()
-    counts = torch.exp(-squared / (1 - squared))
-    rows = distances.new_zeros(shape).index_put((receivers, place), distances)  # (atoms, neighbours)
-    weights = counts.new_zeros(shape).index_put((receivers, place), counts)
+    place, largest = _places(receivers, num_nodes)
+    empty = distances.new_zeros(num_nodes, largest)
+    rows = empty.index_put((receivers, place), distances)  # (atoms, neighbours)
+    weights = empty.index_put((receivers, place), envelope(distances / cutoff))
     closer = torch.sigmoid((rows[:, :, None] - rows[:, None, :]) / width)  # of each k before each j
     return (closer @ weights[:, :, None])[:, :, 0][receivers, place]
 

@@ -119,10 +119,10 @@ class ManyBodyPower(ConstantsModule):
 
     def _prepare_kernels(self, inward: Tensor, outward: Tensor, layout: str) -> None:
         form = self._form(inward, outward, layout) if self.transform == "grid" else None
-        lacking = "they are for the transform 'grid'" if form is None else ""
-        if form is not None and form.num_lines > MOST_LINES:
-            lacking = f"they have up to {MOST_LINES} lines, and this needs {form.num_lines}"
-        if form is None or lacking:
+        if form is None or form.num_lines > MOST_LINES:
+            lacking = "they are for the transform 'grid'"
+            if form is not None:
+                lacking = f"they have up to {MOST_LINES} lines, and this needs {form.num_lines}"
             raise ValueError(f"{type(self).__name__} has no kernels for this problem: {lacking}")
         check_kernels()
         self._kernel_form, self._form_name = form, register_form(form)

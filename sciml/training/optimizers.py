@@ -118,9 +118,10 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizers
                 groups[kind].append(parameter)
     if not seen:
         raise ValueError("the model has no trainable parameters")
-    decay = {"matrices": settings.weight_decay, "columns": settings.weight_decay, "decayed": settings.weight_decay}
     described = {
-        kind: {"params": members, "weight_decay": decay.get(kind, 0.0)} for kind, members in groups.items() if members
+        kind: {"params": members, "weight_decay": 0.0 if kind == "free" else settings.weight_decay}
+        for kind, members in groups.items()
+        if members
     }
     parts: list[torch.optim.Optimizer] = []
     elementwise = [described[kind] for kind in ("decayed", "free") if kind in described]

@@ -72,3 +72,11 @@ def test_members_have_to_fit():
         Committee([one, *members(1, cutoff=4.0)])
     with pytest.raises(ValueError, match=r"differ in species: \(1, 6, 8\), \(18,\)"):
         Committee([one, LennardJones({"Ar-Ar": {"epsilon": 0.01, "sigma": 3.4}}, 3.0)])
+
+
+def test_atomic_energies_hold_the_repulsion_of_the_members():
+    committee = Committee(members(2, repulsion=True)).double().eval()
+    atoms = molecule("H2O")
+    atoms.positions *= 0.3
+    graph = graph_from_atoms(atoms, 3.0)
+    torch.testing.assert_close(committee.atomic_energies(graph, graph.edge_vectors()), committee(graph).energies)

@@ -3,7 +3,8 @@ import torch
 from ase.build import molecule
 
 from sciml.graphs import graph_from_atoms
-from sciml.nn.smooth_softmax import envelope, smooth_softmax
+from sciml.nn.radial import envelope
+from sciml.nn.smooth_softmax import smooth_softmax
 from sciml.potentials.tdn import TDN, smooth_leaky_relu
 from sciml.testing import check_potential
 
