@@ -85,13 +85,9 @@ class Committee(Potential):
         """Mean energy of each atom, (atoms,), eV, float64."""
         return torch.stack([m.all_atomic_energies(graph, edge_vectors) for m in self._potentials()]).mean(dim=0)
 
-    def forward(self, graph: AtomicGraph) -> CommitteeOutput:  # type: ignore[override]
-        """Means and spreads (see `CommitteeOutput`).
-
-        Raises:
-            ValueError: if an atom is of an element that is not among `species`.
-        """
-        outputs = [member(graph) for member in self._potentials()]
+    def evaluate(self, graph: AtomicGraph) -> CommitteeOutput:  # type: ignore[override]
+        """Means and spreads (see `CommitteeOutput`)."""
+        outputs = [member.evaluate(graph) for member in self._potentials()]
         fields = [torch.stack(values) for values in zip(*outputs, strict=True)]
         energy, energies, forces, stress = (values.mean(dim=0) for values in fields)
         energy_spread = (fields[0] - energy).square().mean(dim=0).sqrt()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sciml.graphs import AtomicGraph, check_species
+from sciml.graphs import AtomicGraph
 from sciml.messages import check_positive
 from sciml.nn.bond_order import BondOrientationalOrder
 from sciml.nn.feed_forward import FeedForward, Readout
@@ -190,15 +190,10 @@ class EScAIP(SpeciesTable, Potential):
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
         return self._energies(graph, self._features(graph, edge_vectors)[0])
 
-    def forward(self, graph: AtomicGraph) -> PotentialOutput:
-        """Energies, forces and stress of a graph; without `conservative`, the stress is NaN.
-
-        Raises:
-            ValueError: if an atom is of an element that is not among `species`.
-        """
+    def evaluate(self, graph: AtomicGraph) -> PotentialOutput:
+        """Energies, forces and stress of a graph; without `conservative`, the stress is NaN."""
         if self.conservative:
-            return super().forward(graph)
-        check_species(graph.atomic_numbers, self.species)
+            return super().evaluate(graph)
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
             atoms, of_slots, directions, log_envelope = self._features(graph, graph.edge_vectors())
             energies = self._energies(graph, atoms)
@@ -217,9 +212,9 @@ class EScAIP(SpeciesTable, Potential):
     def _features(self, graph: AtomicGraph, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read-out features of atoms and slots (of slots only without `conservative`), directions, log envelope."""
         distances, directions = polar(edge_vectors)
-        reverse = None
+        reverse, max_degree = None, graph.get("max_degree")
         if self.num_neighbours is not None:
-            reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes)
+            reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes, check=max_degree is None)
         # In float64: ranks are differences of distances in units of their width.
         slots = soft_neighbours(
             distances,
@@ -228,6 +223,7 @@ class EScAIP(SpeciesTable, Potential):
             graph.num_nodes,
             cutoff=self.cutoff,
             num_neighbours=self.num_neighbours,
+            max_degree=max_degree,
         )
         dtype = self.shifts.dtype
         order = self.bond_order(directions.to(dtype), slots.envelope.to(dtype), graph.edge_index[1], graph.num_nodes)

@@ -67,7 +67,12 @@ class Potential(nn.Module):
         Raises:
             ValueError: if an atom is of an element that is not among `species`.
         """
-        check_species(graph.atomic_numbers, self.species)
+        if graph.get("max_degree") is None:  # else it has passed, where nothing waited for it (`sciml.packed`)
+            check_species(graph.atomic_numbers, self.species)
+        return self.evaluate(graph)
+
+    def evaluate(self, graph: AtomicGraph) -> PotentialOutput:
+        """`forward` without its checks. It never waits for the device if the graph tells its `max_degree`."""
         with torch.enable_grad():
             vectors = graph.edge_vectors().detach().requires_grad_()  # (edges, 3)
             energies = self.all_atomic_energies(graph, vectors)  # (atoms,)
@@ -98,7 +103,8 @@ def forces_and_stress(graph: AtomicGraph, edge_vectors: Tensor, gradient: Tensor
     senders, receivers = graph.edge_index
     forces = torch.zeros_like(graph.positions)
     forces = forces.index_add(0, receivers, gradient).index_add(0, senders, -gradient)
-    if not graph.pbc.all(dim=1).any():
+    # To ask a GPU whether there is a stress takes longer than to compute it.
+    if graph.pbc.device.type == "cpu" and not graph.pbc.all(dim=1).any():
         return forces, torch.full_like(graph.cell, torch.nan)
     virial = 0.5 * (edge_vectors[:, :, None] * gradient[:, None, :] + gradient[:, :, None] * edge_vectors[:, None, :])
     systems = graph.system_index[receivers]

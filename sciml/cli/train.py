@@ -43,7 +43,7 @@ from sciml.training.progress import LoopSettings
 logger = logging.getLogger("sciml.train")
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
-FREE_SETTINGS = ("train", "valid", "test", "index", "checks", "output", "max_time", "device", "threads")
+FREE_SETTINGS = ("train", "valid", "test", "index", "checks", "output", "max_time", "device", "threads", "recorded")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ class Config:
         max_steps: stop after this many updates, and let the learning rate fall over them if that is sooner.
         max_time: stop before the epoch that would exceed this many seconds of training in all.
         patience: stop after this many epochs without a better validation loss.
+        valid_interval: epochs between validations; each gives a row of metrics.csv and writes the checkpoints.
+        recorded: whether a GPU repeats the steps by itself, from a CUDA graph; null for wherever it can be.
         dtype: of the weights; energies are summed in float64 in any case.
         device: auto (a GPU if there is one), cpu, cuda or cuda:1.
         seed: of initial weights, split and order of the batches.
@@ -117,6 +119,8 @@ class Config:
     max_steps: int | None = None
     max_time: float | None = None
     patience: int | None = None
+    valid_interval: int = 1
+    recorded: bool | None = None
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "auto"
     seed: int = 0
@@ -134,6 +138,8 @@ def run(config: Config) -> None:
         max_steps=config.max_steps,
         max_time=config.max_time,
         patience=config.patience,
+        valid_interval=config.valid_interval,
+        recorded=config.recorded,
         seed=config.seed,
         optimizer=config.optimizer,
     )

@@ -46,6 +46,7 @@ def soft_neighbours(
     num_neighbours: int | None,
     rank_width: float = 0.2,
     maximum_width: float = 0.1,
+    max_degree: int | None = None,
 ) -> Slots:
     """Give each atom the neighbours whose envelope coordinate x is below 1, both ways: i has j if and only if j has i.
 
@@ -70,40 +71,50 @@ def soft_neighbours(
         num_neighbours: K; None for all within the cutoff (x = d / r_c).
         rank_width: s, Å.
         maximum_width: t.
+        max_degree: most edges of a receiver, if it is known: then nothing waits for the device. Edges beyond it, which
+            only padding has, get no slot.
 
     Returns:
-        Slots in the order of x, their number rounded up to a multiple of 8.
+        Slots in the order of x, as many as the largest neighbourhood needs, or `max_degree`, rounded up to a multiple
+        of 8.
 
     Source: EScAIP, arXiv:2410.24169, whose graph is that of arXiv:2410.24169's code ("biknn").
     """
     receivers = edge_index[1]
     x = distances / cutoff
     if num_neighbours is not None and reverse is not None and len(distances):
-        rank = _soft_ranks(distances, receivers, num_nodes, cutoff=cutoff, width=rank_width)
+        rank = _soft_ranks(distances, receivers, num_nodes, cutoff=cutoff, width=rank_width, max_degree=max_degree)
         terms = torch.stack([rank / num_neighbours, rank[reverse] / num_neighbours, x])
         x = maximum_width * torch.logsumexp(terms / maximum_width, dim=0)
-    kept = (x.detach() < _FARTHEST).nonzero()[:, 0]
-    # Edges of each receiver in the order of x, which is only a matter of layout.
-    order = kept[x.detach()[kept].argsort()]
+    kept = x.detach() < _FARTHEST
+    # Edges of each receiver in the order of x, which is only a matter of layout; those not kept come last.
+    order = x.detach().argsort()
     order = order[receivers[order].argsort(stable=True)]
-    place, largest = _places(receivers[order], num_nodes)
-    num_slots = 8 * -(-(largest + 1) // 8)
-    edges = torch.full((num_nodes, num_slots), len(distances), device=order.device)
-    edges[receivers[order], place + 1] = order
+    place = _places(receivers[order], num_nodes)
+    most = _most(kept.new_zeros(num_nodes, dtype=torch.int64).index_add(0, receivers, kept.long()), max_degree)
+    num_slots = 8 * -(-(most + 1) // 8)
+    edges = torch.full((num_nodes * num_slots + 1,), len(distances), device=order.device)
+    has_slot = kept[order] & (place + 1 < num_slots)
+    edges = edges.index_copy(0, torch.where(has_slot, receivers[order] * num_slots + place + 1, len(edges) - 1), order)
+    edges = edges[:-1].view(num_nodes, num_slots)
     squared = x.clamp_max(_FARTHEST).square()
     of_edges = -squared / (1 - squared)
     empty = edges == len(distances)
     empty[:, 0] = False
     log_envelope = _fill(edges, of_edges).masked_fill(empty, -math.inf)
-    return Slots(edges, log_envelope, torch.where(x < _FARTHEST, of_edges.exp(), 0))
+    return Slots(edges, log_envelope, torch.where(kept, of_edges.exp(), 0))
 
 
-def _places(receivers: Tensor, num_nodes: int) -> tuple[Tensor, int]:
-    """Number of each edge among those of its receiver, (edges,), and how many the largest neighbourhood has."""
-    degrees = torch.bincount(receivers, minlength=num_nodes)
-    starts = degrees.cumsum(0) - degrees
-    place = torch.arange(len(receivers), device=receivers.device) - starts[receivers]
-    return place, int(degrees.max()) if num_nodes else 0
+def _places(receivers: Tensor, num_nodes: int) -> Tensor:
+    """Number of each edge among those of its receiver, (edges,), of receivers in ascending order."""
+    starts = torch.searchsorted(receivers, torch.arange(num_nodes, device=receivers.device))
+    return torch.arange(len(receivers), device=receivers.device) - starts[receivers]
+
+
+def _most(numbers: Tensor, known: int | None) -> int:
+    if known is not None:
+        return known
+    return int(numbers.max()) if len(numbers) else 0
 
 
 def _fill(edges: Tensor, values: Tensor) -> Tensor:
@@ -111,26 +122,35 @@ def _fill(edges: Tensor, values: Tensor) -> Tensor:
     return padded.index_select(0, edges.flatten()).unflatten(0, edges.shape)
 
 
-def _soft_ranks(distances: Tensor, receivers: Tensor, num_nodes: int, *, cutoff: float, width: float) -> Tensor:
+def _soft_ranks(
+    distances: Tensor, receivers: Tensor, num_nodes: int, *, cutoff: float, width: float, max_degree: int | None
+) -> Tensor:
     """ρ of each edge among those of its receiver, (edges,); atoms × (largest number of neighbours)² numbers."""
-    place, largest = _places(receivers, num_nodes)
-    empty = distances.new_zeros(num_nodes, largest)
-    rows = empty.index_put((receivers, place), distances)  # (atoms, neighbours)
-    weights = empty.index_put((receivers, place), envelope(distances / cutoff))
+    place = _places(receivers, num_nodes)
+    most = _most(place + 1, max_degree)
+    # One number more, for the edges that have no place.
+    where = torch.where(place < most, receivers * most + place, num_nodes * most)
+    empty = distances.new_zeros(num_nodes * most + 1)
+    rows, weights = (
+        empty.index_copy(0, where, values)[:-1].view(num_nodes, most)
+        for values in (distances, envelope(distances / cutoff))
+    )  # (atoms, neighbours)
     closer = torch.sigmoid((rows[:, :, None] - rows[:, None, :]) / width)  # of each k before each j
-    return (closer @ weights[:, :, None])[:, :, 0][receivers, place]
+    ranks = (closer @ weights[:, :, None]).flatten()
+    return torch.cat([ranks, ranks.new_zeros(1)])[where]
 
 
-def reverse_edges(edge_index: Tensor, edge_shifts: Tensor, num_nodes: int) -> Tensor:
+def reverse_edges(edge_index: Tensor, edge_shifts: Tensor, num_nodes: int, *, check: bool = True) -> Tensor:
     """For each edge (j → i, image n) the edge (i → j, image −n), (edges,).
 
     Args:
         edge_index: (2, edges).
         edge_shifts: (edges, 3), whole numbers.
         num_nodes: number of atoms.
+        check: whether to look that each has one; if not, those that have none get any.
 
     Raises:
-        ValueError: if there are edges without a reverse.
+        ValueError: if there are edges without a reverse, and they are looked for.
     """
     senders, receivers = edge_index
     if not len(senders):
@@ -148,6 +168,6 @@ def reverse_edges(edge_index: Tensor, edge_shifts: Tensor, num_nodes: int) -> Te
     ahead, back = number(senders, receivers, images), number(receivers, senders, -images)
     sorted_ahead, order = ahead.sort()
     found = torch.searchsorted(sorted_ahead, back).clamp_max(len(order) - 1)
-    if not bool((sorted_ahead[found] == back).all()):
+    if check and not bool((sorted_ahead[found] == back).all()):
         raise ValueError("got edges of which some have no reverse; a neighbour list has each pair both ways")
     return order[found]

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MovingAverage:
@@ -28,10 +28,18 @@ class MovingAverage:
         self._source_buffers = list(model.buffers())
         self._average_buffers = list(self.model.buffers())
 
+    def decay_at(self, num_updates: int) -> float:
+        """β_t of update number `num_updates` (from 0)."""
+        return min(self.decay, (1 + num_updates) / (10 + num_updates))
+
     @torch.no_grad()
-    def update(self, num_updates: int) -> None:
-        """Take in the model's present weights as update number `num_updates` (from 0)."""
-        decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
-        torch._foreach_lerp_(self._average, self._source, 1 - decay)
+    def update(self, share: float | Tensor) -> None:
+        """Take in the model's present weights, which get the share 1 − β_t; a scalar, on the device or not."""
+        if isinstance(share, Tensor):  # torch._foreach_lerp_ would ask the device for its value
+            steps = torch._foreach_sub(self._source, self._average)
+            torch._foreach_mul_(steps, share)
+            torch._foreach_add_(self._average, steps)
+        else:
+            torch._foreach_lerp_(self._average, self._source, share)
         if self._source_buffers:
             torch._foreach_copy_(self._average_buffers, self._source_buffers)

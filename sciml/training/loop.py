@@ -13,15 +13,17 @@ and its number.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from sciml.graphs import AtomicGraph
+from sciml.packed import PackedGraphs
 from sciml.training.checkpoints import check_fingerprint, load_training_state, save_training_state
 from sciml.training.divergence import ADVICE, DivergenceError, describe_items, describe_terms, weights_are_finite
 from sciml.training.ema import MovingAverage
@@ -31,6 +33,7 @@ from sciml.training.losses import Objective, Sums
 from sciml.training.optimizers import FlatGradients, Optimizers, build_optimizer, learning_rate
 from sciml.training.processes import share_weights, sum_gradients, sum_over_processes
 from sciml.training.progress import LoopSettings, Progress, Reporter, check_divergence, out_of_time, reason_to_stop
+from sciml.training.recorded import RecordedTraining, RecordedValidation
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,8 @@ def fit(
         DivergenceError: if a loss or a gradient is not finite, or the loss runs away.
         ValueError: if `folder` holds a run with another fingerprint.
     """
-    optimizer = build_optimizer(model, settings.optimizer)
+    packed = pack(train, valid, fabric, settings)
+    optimizer = build_optimizer(model, settings.optimizer, device=fabric.device if packed else None)
     gradients = FlatGradients(model)
     share_weights(model, fabric)
     average = MovingAverage(model, settings.optimizer.ema_decay)
@@ -94,15 +98,29 @@ def fit(
     else:
         progress.first_loss = float(validate(model, objective, valid, fabric)["valid_loss"])
 
+    recorded = None
+    if packed:
+        required, clip_norm = bool(settings.recorded), settings.optimizer.clip_norm
+        recorded = Recorded(
+            RecordedTraining(model, objective, packed[0], optimizer, gradients, average, clip_norm, required=required),
+            RecordedValidation(average.model, objective, packed[1], required=required),
+        )
     columns = metric_columns(objective)
     last_plot = time.monotonic()
     if reporter is not None:
         reporter.on_start(progress, settings)
     while not progress.stopped:
         started = time.monotonic()
-        row = train_epoch(model, objective, train, optimizer, gradients, average, progress, settings, fabric, reporter)
-        row |= validate(average.model, objective, valid, fabric)
-        progress.epoch += 1
+        number = min(settings.valid_interval, settings.max_epochs - progress.epoch)
+        if recorded is None:
+            row = train_epochs(
+                number, model, objective, train, optimizer, gradients, average, progress, settings, fabric, reporter
+            )
+            row |= validate(average.model, objective, valid, fabric)
+        else:
+            row = train_recorded(number, recorded.training, train, progress, settings, fabric, reporter)
+            row |= errors_of(objective, recorded.validation.epoch([b for b in valid.epoch(0) if b]))
+        progress.epoch += number
         progress.rows.append({"epoch": progress.epoch, **row})
         check_divergence(progress)
         # Clocks differ between processes, so that one of them decides for all.
@@ -135,7 +153,45 @@ def fit(
     return progress
 
 
-def train_epoch(
+class Recorded(NamedTuple):
+    """Training and validation that the device repeats by itself."""
+
+    training: RecordedTraining
+    validation: RecordedValidation
+
+
+def pack(
+    train: Loader, valid: Loader, fabric: Fabric, settings: LoopSettings
+) -> tuple[PackedGraphs, PackedGraphs] | None:
+    """The graphs of both loaders on the device, if steps are to be recorded; else None.
+
+    Raises:
+        ValueError: if this was demanded and cannot be.
+    """
+    reason = ""
+    if settings.recorded is False:
+        return None
+    if fabric.device.type != "cuda":
+        reason = f"the device is {fabric.device}"
+    elif fabric.world_size > 1:
+        reason = "there are several processes"
+    elif not isinstance(train.items[0], AtomicGraph):
+        reason = "the data are no graphs of atoms"
+    elif settings.optimizer.name == "muon":
+        reason = "torch's Muon asks the device for its learning rate; normuon does not"
+    else:
+        try:
+            return PackedGraphs(train.items, fabric.device), PackedGraphs(valid.items, fabric.device)
+        except ValueError as error:
+            reason = str(error)
+    if settings.recorded:
+        raise ValueError(f"steps cannot be recorded as a CUDA graph: {reason}; set recorded to null, or to false")
+    logger.info("steps are not recorded as a CUDA graph: %s", reason)
+    return None
+
+
+def train_epochs(
+    num_epochs: int,
     model: nn.Module,
     objective: Objective,
     loader: Loader,
@@ -147,53 +203,106 @@ def train_epoch(
     fabric: Fabric,
     reporter: Reporter | None,
 ) -> dict[str, int | float]:
-    """Make one pass over the training data; return the columns that it fills."""
+    """Make passes over the training data; return the columns that they fill."""
     model.train()
+    weights = stage_weights(objective, progress, settings, fabric.device)
+    epoch_sums = no_sums(objective, fabric.device)
+    valid_losses = [row["valid_loss"] for row in progress.rows]
+    for epoch in range(progress.epoch, progress.epoch + num_epochs):
+        seed_epoch(settings.seed, epoch, fabric.global_rank)
+        shares = loader.epoch(epoch)
+        for number, indices in enumerate(shares, start=1):
+            gradients.zero()
+            local = no_sums(objective, fabric.device)
+            if indices:
+                with fabric.autocast():
+                    local = objective(model, loader.batch(indices))
+            total = sum_over_processes(local, fabric)
+            if local.loss.requires_grad:  # an empty share does not, nor do the forces of isolated atoms
+                # The local part of the global loss: local sums over global counts.
+                (weights * local.loss / total.loss_count.clamp(min=1)).sum().backward()
+            sum_gradients(gradients.buffers, fabric)
+            loss, norm = torch.stack([global_loss(weights, total), gradients.norm()]).tolist()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                where = f"epoch {epoch + 1}, step {progress.step + 1} (batch {number} of {len(shares)})"
+                what = f"the loss is {loss:.4g}, the norm of its gradient {norm:.4g}"
+                raise DivergenceError(explain(where, what, model, objective, total, loader, indices, fabric))
+            if settings.optimizer.clip_norm is not None:
+                gradients.clip(norm, settings.optimizer.clip_norm)
+
+            rate = rate_after(epoch + number / len(shares), progress.step + 1, settings, valid_losses)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            average.update(1 - average.decay_at(progress.step))
+
+            progress.step += 1
+            epoch_sums = Sums(*map(torch.add, epoch_sums, total))
+            if reporter is not None:
+                reporter.on_step(number, len(shares), loss)
+            if progress.step == settings.max_steps:
+                return training_row(objective, progress, rate, weights, epoch_sums)
+    return training_row(objective, progress, rate, weights, epoch_sums)
+
+
+def train_recorded(
+    num_epochs: int,
+    training: RecordedTraining,
+    loader: Loader,
+    progress: Progress,
+    settings: LoopSettings,
+    fabric: Fabric,
+    reporter: Reporter | None,
+) -> dict[str, int | float]:
+    """`train_epochs` in recorded steps."""
+    objective, model = training.objective, training.model
+    weights = stage_weights(objective, progress, settings, fabric.device)
+    valid_losses = [row["valid_loss"] for row in progress.rows]
     seed_epoch(settings.seed, progress.epoch, fabric.global_rank)
+    batches, ends = [], []
+    for epoch in range(progress.epoch, progress.epoch + num_epochs):
+        shares = loader.epoch(epoch)
+        batches += shares
+        ends += [epoch + number / len(shares) for number in range(1, len(shares) + 1)]
+    if settings.max_steps is not None:
+        batches = batches[: settings.max_steps - progress.step]
+    steps = range(progress.step, progress.step + len(batches))
+    rates = [rate_after(end, step + 1, settings, valid_losses) for end, step in zip(ends, steps, strict=False)]
+    decays = [training.average.decay_at(step) for step in steps]
+    sums, bad = training.epoch(batches, rates=rates, decays=decays, weights=weights)
+    if bad is not None:
+        where = f"epoch {math.ceil(ends[bad])}, step {steps[bad] + 1}"
+        what = "the loss or its gradient is not finite"
+        raise DivergenceError(explain(where, what, model, objective, sums, loader, batches[bad], fabric))
+    progress.step += len(batches)
+    row = training_row(objective, progress, rates[-1], weights, sums)
+    if reporter is not None:
+        reporter.on_step(len(batches), len(batches), float(row["train_loss"]))
+    return row
+
+
+def stage_weights(objective: Objective, progress: Progress, settings: LoopSettings, device: torch.device) -> Tensor:
+    """Weights of the terms of the loss in the epochs that come, (targets,)."""
     done = progress.epoch / settings.max_epochs
     if settings.max_steps is not None:
         done = max(done, progress.step / settings.max_steps)
-    weights = torch.tensor(objective.training_weights(done), dtype=torch.float64, device=fabric.device)
-    epoch_sums = no_sums(objective, fabric.device)
-    shares = loader.epoch(progress.epoch)
-    valid_losses = [row["valid_loss"] for row in progress.rows]
-    for number, indices in enumerate(shares, start=1):
-        gradients.zero()
-        local = no_sums(objective, fabric.device)
-        if indices:
-            with fabric.autocast():
-                local = objective(model, loader.batch(indices))
-        total = sum_over_processes(local, fabric)
-        if local.loss.requires_grad:  # an empty share does not, nor do the forces of isolated atoms
-            # The local part of the global loss: local sums over global counts.
-            (weights * local.loss / total.loss_count.clamp(min=1)).sum().backward()
-        sum_gradients(gradients.buffers, fabric)
-        loss, norm = torch.stack([global_loss(weights, total), gradients.norm()]).tolist()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            where = f"epoch {progress.epoch + 1}, step {progress.step + 1} (batch {number} of {len(shares)})"
-            what = f"the loss is {loss:.4g}, the norm of its gradient {norm:.4g}"
-            raise DivergenceError(explain(where, what, model, objective, total, loader, indices, fabric))
-        if settings.optimizer.clip_norm is not None:
-            gradients.clip(norm, settings.optimizer.clip_norm)
+    return torch.tensor(objective.training_weights(done), dtype=torch.float64, device=device)
 
-        done = (progress.epoch + number / len(shares)) / settings.max_epochs
-        if settings.max_steps is not None:
-            done = max(done, (progress.step + 1) / settings.max_steps)
-        rate = learning_rate(done, settings.optimizer, valid_losses)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        average.update(progress.step)
 
-        progress.step += 1
-        epoch_sums = Sums(*map(torch.add, epoch_sums, total))
-        if reporter is not None:
-            reporter.on_step(number, len(shares), loss)
-        if settings.max_steps is not None and progress.step >= settings.max_steps:
-            break
-    row: dict[str, int | float] = {"step": progress.step, "lr": rate}
-    row["train_loss"] = float(global_loss(weights, epoch_sums))
-    means = (epoch_sums.loss / epoch_sums.loss_count).tolist()
+def rate_after(epochs: float, steps: int, settings: LoopSettings, valid_losses: Sequence[float]) -> float:
+    """Learning rate of the update that completes so many epochs and steps."""
+    done = epochs / settings.max_epochs
+    if settings.max_steps is not None:
+        done = max(done, steps / settings.max_steps)
+    return learning_rate(done, settings.optimizer, valid_losses, valid_interval=settings.valid_interval)
+
+
+def training_row(
+    objective: Objective, progress: Progress, rate: float, weights: Tensor, sums: Sums
+) -> dict[str, int | float]:
+    """Columns of metrics.csv that the training fills."""
+    row: dict[str, int | float] = {"step": progress.step, "lr": rate, "train_loss": float(global_loss(weights, sums))}
+    means = (sums.loss / sums.loss_count).tolist()
     return row | {f"train_{target}": mean for target, mean in zip(objective.targets, means, strict=True)}
 
 
@@ -205,8 +314,12 @@ def validate(model: nn.Module, objective: Objective, loader: Loader, fabric: Fab
         for indices in loader.epoch(0):
             if indices:
                 sums = Sums(*map(torch.add, sums, objective(model, loader.batch(indices))))
-    sums = sum_over_processes(sums, fabric)
-    weights = torch.tensor(objective.weights, dtype=torch.float64, device=fabric.device)
+    return errors_of(objective, sum_over_processes(sums, fabric))
+
+
+def errors_of(objective: Objective, sums: Sums) -> dict[str, int | float]:
+    """Columns of metrics.csv that the validation fills."""
+    weights = torch.tensor(objective.weights, dtype=torch.float64, device=sums.loss.device)
     row: dict[str, int | float] = {"valid_loss": float(global_loss(weights, sums))}
     mae, rmse = (sums.absolute / sums.components).tolist(), (sums.square / sums.components).sqrt().tolist()
     for target, target_mae, target_rmse in zip(objective.targets, mae, rmse, strict=True):

@@ -150,7 +150,9 @@ class PotentialObjective:
         parts = []
         for target, term in self.terms.items():
             if target == "energy_per_atom":
-                sizes = torch.bincount(batch.system_index, minlength=batch.num_systems)
+                sizes = batch.energy.new_zeros(batch.num_systems).index_add(
+                    0, batch.system_index, torch.ones_like(batch.positions[:, 0])
+                )
                 prediction, label = (output.energy / sizes)[:, None], (batch.energy / sizes)[:, None]  # (systems, 1)
             elif target == "forces":
                 prediction, label = output.forces, batch.forces  # (atoms, 3)

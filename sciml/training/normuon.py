@@ -43,7 +43,7 @@ class NorMuon(Optimizer):
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.95, 0.95),
         weight_decay: float = 0.0,
     ) -> None:

@@ -90,14 +90,22 @@ class Optimizers:
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` gave, also of optimizers that ran elsewhere."""
+        how = [{name: group[name] for name in ("lr", "capturable") if name in group} for group in self.param_groups]
         for part, of_part in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(of_part)
         self.param_groups = [group for part in self.parts for group in part.param_groups]
+        for group, own in zip(self.param_groups, how, strict=True):
+            group.update(own)
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizers:
+def build_optimizer(model: nn.Module, settings: OptimizerSettings, *, device: torch.device | None = None) -> Optimizers:
     """The optimizer of the settings over the trainable parameters.
+
+    Args:
+        model: whose parameters.
+        settings: which, and how.
+        device: where learning rates are, for steps that the device repeats by itself; None for plain numbers.
 
     Raises:
         ValueError: if there are none, or torch lacks the optimizer.
@@ -124,15 +132,25 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizers
         if members
     }
     parts: list[torch.optim.Optimizer] = []
+    rate: float | Tensor = settings.learning_rate
+    if device is not None:
+        rate = torch.tensor(settings.learning_rate, device=device)
     elementwise = [described[kind] for kind in ("decayed", "free") if kind in described]
     if elementwise:
-        rate, amsgrad = settings.learning_rate, settings.name == "amsgrad"
-        parts.append(torch.optim.AdamW(elementwise, lr=rate, betas=settings.betas, amsgrad=amsgrad, fused=True))
+        adamw = torch.optim.AdamW(
+            elementwise,
+            lr=rate,
+            betas=settings.betas,
+            amsgrad=settings.name == "amsgrad",
+            fused=True,
+            capturable=device is not None and device.type == "cuda",
+        )
+        parts.append(adamw)
     matrices = [
         described[kind] | {"inputs_last": kind == "matrices"} for kind in ("matrices", "columns") if kind in described
     ]
     if matrices and settings.name == "normuon":
-        parts.append(NorMuon(matrices, lr=settings.learning_rate))
+        parts.append(NorMuon(matrices, lr=rate))
     elif matrices:
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(
@@ -150,19 +168,22 @@ def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not any(word in kind for word in ("norm", "embed", "bias"))
 
 
-def learning_rate(progress: float, settings: OptimizerSettings, valid_losses: Sequence[float] = ()) -> float:
+def learning_rate(
+    progress: float, settings: OptimizerSettings, valid_losses: Sequence[float] = (), *, valid_interval: int = 1
+) -> float:
     """Linear warm-up; then a cosine (arXiv:1608.03983) down to the final rate, or plateaus.
 
     Args:
         progress: in (0, 1] of the training.
         settings: the schedule.
-        valid_losses: of the epochs so far.
+        valid_losses: of the validations so far.
+        valid_interval: epochs between them.
     """
     progress = min(progress, 1.0)
     if progress < settings.warmup:
         return settings.learning_rate * progress / settings.warmup
     if settings.schedule == "plateau":
-        share = settings.plateau_factor ** num_plateaus(valid_losses, settings.plateau_patience)
+        share = settings.plateau_factor ** num_plateaus(valid_losses, -(-settings.plateau_patience // valid_interval))
         return settings.learning_rate * max(share, settings.final_learning_rate)
     phase = (progress - settings.warmup) / (1 - settings.warmup) if settings.warmup < 1 else 0.0
     cosine = 0.5 * (1 + math.cos(math.pi * phase))

@@ -21,6 +21,8 @@ class LoopSettings:
         max_time: stop before the epoch that would exceed this many seconds of training in all. The learning rate does
             not know of it (it could not be reproduced), so choose max_epochs or max_steps to fit.
         patience: stop after this many epochs without a better validation loss.
+        valid_interval: epochs between validations, each of which is a row of metrics.csv and writes the checkpoints.
+        recorded: whether steps are recorded as a CUDA graph (`sciml.training.recorded`); None for wherever it can be.
         seed: of the random numbers that the model or the objective draws (dropout, augmentation).
         optimizer: see `OptimizerSettings`.
     """
@@ -29,11 +31,13 @@ class LoopSettings:
     max_steps: int | None = None
     max_time: float | None = None
     patience: int | None = None
+    valid_interval: int = 1
+    recorded: bool | None = None
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "max_steps", "max_time", "patience"):
+        for name in ("max_epochs", "max_steps", "max_time", "patience", "valid_interval"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"got {name}={value}; it must be positive")
@@ -48,7 +52,7 @@ class Progress:
         step: completed updates.
         seconds: spent in training, over all starts.
         first_loss: validation loss before the first update; NaN until it is known.
-        rows: one row of metrics.csv per epoch.
+        rows: one row of metrics.csv per validation.
         stopped: why the run ended; empty while it has not.
     """
 
@@ -79,10 +83,10 @@ class Reporter(Protocol):
 
 
 def out_of_time(progress: Progress, settings: LoopSettings) -> bool:
-    """Whether another epoch as long as those before would exceed `max_time`."""
+    """Whether to go on until the next validation, as fast as before, would exceed `max_time`."""
     if settings.max_time is None:
         return False
-    return progress.seconds * (1 + 1 / max(progress.epoch, 1)) > settings.max_time
+    return progress.seconds * (1 + settings.valid_interval / max(progress.epoch, 1)) > settings.max_time
 
 
 def reason_to_stop(progress: Progress, settings: LoopSettings) -> str:

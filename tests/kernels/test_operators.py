@@ -2,10 +2,23 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciml.kernels import channelwise_derivatives, launch
 from sciml.tensor_products import RadialWeights
 from tests.kernels.channelwise_cases import DEVICE, GPU_ONLY, edges, normal, products, relative
+
+
+class Called(TorchDispatchMode):
+    """Names of the operators of torch that this thread calls. (A profiler loses them on a GPU, with torch 2.11.)"""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("kind", ["dense", "radial"])
@@ -18,7 +31,7 @@ def test_operators_of_torch_compute_the_same_bits(kind, monkeypatch):
     found = []
     for traced in (False, True):
         monkeypatch.setattr(launch, "traced", lambda traced=traced: traced)
-        with torch.profiler.profile() as profile:
+        with Called() as called:
             leaves = [tensor.clone().requires_grad_() for tensor in given]
             x, y, *w = leaves
             z = kernels.convolve(x, y, RadialWeights(*w) if kind == "radial" else w[0], graph)
@@ -28,7 +41,7 @@ def test_operators_of_torch_compute_the_same_bits(kind, monkeypatch):
                 values += gradients
                 energy = sum(gradient.sin().sum() for gradient in gradients)
         found.append(values)
-        assert traced == any(event.name.startswith("sciml::channelwise") for event in profile.events())
+        assert traced == any(name.startswith("sciml::channelwise") for name in called.names)
     for got, wanted in zip(*found, strict=True):
         assert torch.equal(got, wanted)
 

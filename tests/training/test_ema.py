@@ -13,7 +13,7 @@ def test_average_follows_the_recursion():
         with torch.no_grad():
             model.weight.normal_()
             model.running_mean.normal_()
-        average.update(t)
+        average.update(1 - average.decay_at(t))
         decay = min(0.5, (1 + t) / (10 + t))
         expected = decay * expected + (1 - decay) * model.weight.detach()
         torch.testing.assert_close(average.model.weight, expected, rtol=1e-14, atol=1e-14)
@@ -26,5 +26,5 @@ def test_decay_zero_follows_the_model():
     model = nn.Linear(2, 2)
     average = MovingAverage(model, 0.0)
     nn.init.normal_(model.weight)
-    average.update(5)
+    average.update(1 - average.decay_at(5))
     assert torch.equal(average.model.weight, model.weight)
