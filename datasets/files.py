@@ -4,6 +4,7 @@ import difflib
 import glob
 import gzip
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def read_frames(paths: str | Path | Sequence[str | Path], index: str = ":") -> l
 
     Args:
         paths: files in any format that `ase.io` reads, or glob patterns, expanded in alphabetical order; a path may
-            end in "@index".
+            end in "@index", and begin with an environment variable, "$SCIML_DATA/acac/train_300K.xyz.gz", or "~".
         index: frames to read of the files without such an ending.
 
     Raises:
@@ -39,7 +40,7 @@ def _expand(paths: str | Path | Sequence[str | Path], index: str) -> list[tuple[
         raise ValueError("got no files to read; give at least one path or pattern")
     files: list[tuple[Path, str]] = []
     for entry in given:
-        pattern, selection = str(entry), index
+        pattern, selection = os.path.expanduser(os.path.expandvars(str(entry))), index
         if not Path(pattern).exists() and "@" in Path(pattern).name:
             pattern, selection = pattern.rsplit("@", 1)
         # A name such as "data[1].xyz" is a file first and a pattern second.
@@ -54,6 +55,8 @@ def _expand(paths: str | Path | Sequence[str | Path], index: str) -> list[tuple[
 
 
 def _similar_file(path: Path) -> str:
+    if path.parts and path.parts[0].startswith("$"):
+        return f"the environment variable {path.parts[0][1:]} is not set"
     if not path.parent.is_dir():
         return f"the folder {str(path.parent)!r} does not exist"
     similar = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)

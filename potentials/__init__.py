@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sciml.potentials.facet import Facet as Facet
     from sciml.potentials.interface import Potential as Potential
     from sciml.potentials.interface import PotentialOutput as PotentialOutput
+    from sciml.potentials.lens import Lens as Lens
     from sciml.potentials.tdn import TDN as TDN
 
 # Imported when first used, because torch and e3nn take seconds.
@@ -36,6 +37,7 @@ _EXPORTS = {
     "Facet": "facet",
     "Potential": "interface",
     "PotentialOutput": "interface",
+    "Lens": "lens",
     "TDN": "tdn",
 }
 

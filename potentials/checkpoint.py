@@ -27,6 +27,7 @@ MODELS: dict[str, str] = {
     "escaip": "sciml.potentials.escaip:EScAIP",
     "facet": "sciml.potentials.facet:Facet",
     "lennard_jones": "sciml.potentials.analytic:LennardJones",
+    "lens": "sciml.potentials.lens:Lens",
     "morse": "sciml.potentials.analytic:Morse",
     "tdn": "sciml.potentials.tdn:TDN",
 }

@@ -19,17 +19,14 @@ from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph
 from sciml.messages import check_positive
-from sciml.nn.bond_order import BondOrientationalOrder
 from sciml.nn.feed_forward import FeedForward, Readout
-from sciml.nn.radial import GaussianBasis
-from sciml.nn.slot_attention import ORDERS, AttentionBlock, AttributeSizes, EdgeAttributes, Neighbourhood
-from sciml.nn.soft_neighbours import reverse_edges, soft_neighbours
-from sciml.potentials.interface import Potential, PotentialOutput, polar
+from sciml.nn.neighbourhoods import Neighbourhoods
+from sciml.nn.slot_attention import ORDERS, AttentionBlock, AttributeSizes, EdgeAttributes
+from sciml.potentials.interface import Potential, PotentialOutput
 from sciml.potentials.rigid_motion import without_net_force, without_net_torque
 from sciml.potentials.species import SpeciesTable
 
 FORCES = ("gradient", "direct")
-BOND_ORDER_DEGREE = 9
 
 PRESETS: dict[str, dict[str, int]] = {
     "1M": {"channels": 128, "num_heads": 2, "num_blocks": 2, "num_radial": 128, "radial_channels": 128},
@@ -134,17 +131,15 @@ class EScAIP(SpeciesTable, Potential):
         )
         self.cutoff = float(cutoff)
         self.energy_scale = float(energy_scale)
-        self.num_neighbours = num_neighbours
         self.conservative = forces == "gradient"
         self.symmetry = "O(3)" if self.conservative else "none"
         options = {"num_neighbours": num_neighbours, "order": order, "forces": forces}
         self._config: dict[str, Any] = {**table, **sizes, "cutoff": self.cutoff, **options}
-        self.basis = GaussianBasis(cutoff, num_radial)
-        self.bond_order = BondOrientationalOrder(BOND_ORDER_DEGREE)
+        self.neighbourhoods = Neighbourhoods(cutoff, num_radial=num_radial, num_neighbours=num_neighbours)
         attributes = AttributeSizes(
             num_species=len(self.species),
             num_radial=num_radial,
-            num_bond_orders=BOND_ORDER_DEGREE + 1,
+            num_bond_orders=self.neighbourhoods.num_bond_orders,
             radial_channels=radial_channels,
             species_channels=species_channels,
             bond_order_channels=bond_order_channels,
@@ -211,30 +206,7 @@ class EScAIP(SpeciesTable, Potential):
 
     def _features(self, graph: AtomicGraph, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read-out features of atoms and slots (of slots only without `conservative`), directions, log envelope."""
-        distances, directions = polar(edge_vectors)
-        reverse, max_degree = None, graph.get("max_degree")
-        if self.num_neighbours is not None:
-            reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes, check=max_degree is None)
-        # In float64: ranks are differences of distances in units of their width.
-        slots = soft_neighbours(
-            distances,
-            graph.edge_index,
-            reverse,
-            graph.num_nodes,
-            cutoff=self.cutoff,
-            num_neighbours=self.num_neighbours,
-            max_degree=max_degree,
-        )
-        dtype = self.shifts.dtype
-        order = self.bond_order(directions.to(dtype), slots.envelope.to(dtype), graph.edge_index[1], graph.num_nodes)
-        neighbourhood = Neighbourhood(
-            species=self.species_lookup[graph.atomic_numbers],
-            bond_order=order,
-            radial=self.basis(slots.fill(distances.to(dtype))),
-            sender=slots.atoms(graph.edge_index[0]),
-            directions=slots.fill(directions.to(dtype)),
-            log_envelope=slots.log_envelope.to(dtype),
-        )
+        neighbourhood, _ = self.neighbourhoods(graph, edge_vectors, self.species_lookup[graph.atomic_numbers])
         of_slots = self.attributes(neighbourhood)
         of_slots = self.norm(of_slots + self.feed_forward(of_slots))
         atoms = of_slots[:, 0]

@@ -17,14 +17,14 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from sciml.graphs import AtomicGraph
+from sciml.graphs import AtomicGraph, polar
 from sciml.messages import check_positive
 from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
 from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import SplineBasis
 from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
-from sciml.potentials.interface import Potential, polar
+from sciml.potentials.interface import Potential
 from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import (
     ConvolutionGraph,
@@ -123,16 +123,13 @@ class Facet(SpeciesTable, Potential):
         self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
         self.basis = SplineBasis(cutoff, num_basis)
         self.harmonics = SphericalHarmonics(lmax)
-        natural = Irreps([(1, (l, (-1) ** l)) for l in range(lmax + 1)])
-        # 0o comes last because it is reached last: the irreps of a layer then begin with those of the one before.
-        opposite = Irreps([(1, (l, -((-1) ** l))) for l in (*range(1, lmax + 1), 0)])
         self.layers = nn.ModuleList()
         irreps = Irreps("0e")
         for _ in range(num_layers):
             layer = FacetLayer(
                 irreps,
-                natural + opposite if pseudo else natural,
-                irreps_edges=natural,
+                layer_irreps(lmax, pseudo=pseudo),
+                irreps_edges=layer_irreps(lmax, pseudo=False),
                 channels=channels,
                 num_basis=num_basis,
                 product=product,
@@ -172,6 +169,14 @@ class Facet(SpeciesTable, Potential):
         mixers = [module.equivariance_error() for module in self.modules() if isinstance(module, SphereMixer)]
         products = [equivariance_error(module) for module in self.modules() if isinstance(module, TensorProduct)]
         return max(mixers + products)
+
+
+def layer_irreps(lmax: int, *, pseudo: bool) -> Irreps:
+    """One channel of every irrep of parity (-1)^l, and with `pseudo` of the other parity too."""
+    natural = Irreps([(1, (l, (-1) ** l)) for l in range(lmax + 1)])
+    # 0o comes last because it is reached last: the irreps of a layer then begin with those of the one before.
+    opposite = Irreps([(1, (l, -((-1) ** l))) for l in (*range(1, lmax + 1), 0)])
+    return natural + opposite if pseudo else natural
 
 
 class FacetLayer(nn.Module):

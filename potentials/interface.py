@@ -8,9 +8,6 @@ from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph, check_species
 
-# Below this distance (Å) direction and distance of a pair stop changing, which keeps their derivatives finite.
-SHORTEST = 1e-6
-
 
 class PotentialOutput(NamedTuple):
     """Prediction of a potential.
@@ -82,12 +79,6 @@ class Potential(nn.Module):
         if not self.training:
             energy, energies = energy.detach(), energies.detach()
         return PotentialOutput(energy, energies, forces, stress)
-
-
-def polar(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Lengths (edges,) and directions (edges, 3) of vectors (edges, 3)."""
-    lengths = vectors.square().sum(dim=1).clamp_min(SHORTEST**2).sqrt()
-    return lengths, vectors / lengths[:, None]
 
 
 def edge_gradient(energy: Tensor, edge_vectors: Tensor, *, create_graph: bool) -> Tensor:

@@ -4,10 +4,9 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
-from sciml.graphs import AtomicGraph
+from sciml.graphs import AtomicGraph, polar
 from sciml.nn.constants import ConstantsModule
 from sciml.nn.radial import envelope
-from sciml.potentials.interface import polar
 
 COULOMB = 14.399645478  # e² / (4π ε₀), eV Å; CODATA 2018
 BOHR = 0.529177210903  # Å; CODATA 2018

@@ -17,14 +17,14 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 from torch.nn.functional import pad, sigmoid, silu
 
-from sciml.graphs import AtomicGraph
+from sciml.graphs import AtomicGraph, polar
 from sciml.messages import check_positive
 from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
 from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import GaussianBasis, envelope
 from sciml.nn.smooth_softmax import smooth_softmax
 from sciml.nn.spherical_harmonics import SphericalHarmonics
-from sciml.potentials.interface import Potential, polar
+from sciml.potentials.interface import Potential
 from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import TensorProduct, TensorProductProblem, tensor_product
 from sciml.tensor_products.backends import read_product

@@ -19,6 +19,9 @@ from torch_geometric.data import Batch, Data
 
 from sciml.neighbors import VerletList, are_dependent, neighbor_list
 
+# Below this distance (Å) direction and distance of a pair stop changing, which keeps their derivatives finite.
+SHORTEST = 1e-6
+
 
 class AtomicGraph(Data):
     """One structure, or a batch of them, as a graph.
@@ -72,6 +75,12 @@ class AtomicGraph(Data):
         # The triple product: linalg.det takes ten times as long on a few 3 x 3 matrices.
         volumes = (a * torch.linalg.cross(b, c)).sum(dim=1).abs()
         return torch.where(self.pbc.all(dim=1), volumes, torch.nan)
+
+
+def polar(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths (edges,) and directions (edges, 3) of vectors (edges, 3)."""
+    lengths = vectors.square().sum(dim=1).clamp_min(SHORTEST**2).sqrt()
+    return lengths, vectors / lengths[:, None]
 
 
 def graph_from_atoms(atoms: Atoms, cutoff: float, *, neighbors: VerletList | None = None) -> AtomicGraph:

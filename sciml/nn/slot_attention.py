@@ -111,12 +111,22 @@ class AttentionBlock(nn.Module):
         order: "plain" or "strang".
         slots_go_on: whether anything follows that needs the features of slots; if not, they are returned as they came,
             and only the atom itself attends to its neighbours.
+        angular: whether logits depend on the angles between neighbours.
     """
 
-    def __init__(self, sizes: AttributeSizes, channels: int, *, num_heads: int, order: str, slots_go_on: bool) -> None:
+    def __init__(
+        self,
+        sizes: AttributeSizes,
+        channels: int,
+        *,
+        num_heads: int,
+        order: str,
+        slots_go_on: bool,
+        angular: bool = True,
+    ) -> None:
         super().__init__()
         self.num_heads, self.slots_go_on, self.step = num_heads, slots_go_on, 1.0 if order == "plain" else 0.5
-        self.groups = angular_groups(channels // num_heads)
+        self.groups = angular_groups(channels // num_heads) if angular else [channels // num_heads]
         self.norm_atoms, self.norm_slots = nn.RMSNorm(channels), nn.RMSNorm(channels)
         self.attributes = EdgeAttributes(sizes, channels)
         self.sender = nn.Linear(channels, channels)
@@ -155,7 +165,7 @@ class AttentionBlock(nn.Module):
             k.unflatten(2, heads),
             v.unflatten(2, heads),
             neighbourhood.log_envelope,
-            neighbourhood.directions,
+            neighbourhood.directions if len(self.groups) > 1 else None,
             groups=self.groups,
         )
         return out.flatten(2)

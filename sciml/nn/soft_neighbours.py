@@ -29,6 +29,12 @@ class Slots(NamedTuple):
         """Put values of edges, (edges, ...), into the slots, (atoms, slots, ...); zeros where there is no edge."""
         return _fill(self.edges, values)
 
+    def edges_of(self, values: Tensor) -> Tensor:
+        """Put values of slots, (atoms, slots, ...), back to the edges, (edges, ...); zeros for those without a slot."""
+        flat = values.flatten(0, 1)
+        zeros = flat.new_zeros(len(self.envelope) + 1, *flat.shape[1:])
+        return zeros.index_copy(0, self.edges.flatten(), flat)[:-1]
+
     def atoms(self, senders: Tensor) -> Tensor:
         """The atom in each slot, (atoms, slots); atom i where its slot is empty."""
         own = torch.arange(len(self.edges), device=senders.device)[:, None].expand_as(self.edges)

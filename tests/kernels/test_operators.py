@@ -22,7 +22,7 @@ class Called(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kind", ["dense", "radial"])
-def test_operators_of_torch_compute_the_same_bits(kind, monkeypatch):
+def test_operators_of_torch_compute_the_same(kind, monkeypatch):
     _, kernels = products()
     senders, receivers = edges([0, 1, 1], 3)
     graph = kernels.prepare(senders, receivers, 3)
@@ -42,8 +42,9 @@ def test_operators_of_torch_compute_the_same_bits(kind, monkeypatch):
                 energy = sum(gradient.sin().sum() for gradient in gradients)
         found.append(values)
         assert traced == any(name.startswith("sciml::channelwise") for name in called.names)
+    # To the bit where kernels are interpreted; on a GPU those that are called directly read memory in another order.
     for got, wanted in zip(*found, strict=True):
-        assert torch.equal(got, wanted)
+        assert relative(got, wanted) < 1e-14 if DEVICE == "cuda" else torch.equal(got, wanted)
 
 
 def test_transforms_of_torch():

@@ -1,0 +1,249 @@
+"""Lens: attention decides how much each neighbour counts, a tensor product says what it contributes.
+
+The scalars of atoms and the slots of their neighbours go through the attention of EScAIP (arXiv:2410.24169), which sees
+the angles between neighbours; what it makes of a slot weighs the radial functions of the edge in the convolution of
+Facet (arXiv:2509.08418), by any tensor product, whose result the sphere mixer takes to higher orders. With no attention
+this is Facet; with scalars only, EScAIP.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from sciml.graphs import AtomicGraph, polar
+from sciml.messages import check_positive
+from sciml.nn.edge_weights import EdgeWeights, weighted_basis
+from sciml.nn.neighbourhoods import Neighbourhoods
+from sciml.nn.radial import SplineBasis
+from sciml.nn.slot_attention import AttentionBlock, AttributeSizes, EdgeAttributes, Neighbourhood
+from sciml.nn.soft_neighbours import Slots
+from sciml.nn.spherical_harmonics import SphericalHarmonics
+from sciml.potentials.facet import FacetLayer, layer_irreps
+from sciml.potentials.interface import Potential
+from sciml.potentials.species import SpeciesTable
+from sciml.tensor_products import ConvolutionGraph, TensorProduct
+from sciml.tensor_products.backends import read_product
+from sciml.tensor_products.rotations import equivariance_error
+
+ATTENTIONS = ("angular", "radial", "pair")
+
+
+class Lens(SpeciesTable, Potential):
+    """E = Σ_i [ E_ref(Z_i) + s(Z_i) + σ · readout(scalars of atom i after every layer) ].
+
+    Features x are (atoms, components, channels), of slots e (atoms, slots, channels). A layer is
+
+        (x⁰, e) ← AttentionBlock(x⁰, e),    α = EdgeWeights(e),    x ← FacetLayer(x) with the radial functions α b(r)
+
+    Args:
+        species: atomic numbers.
+        reference_energies: E_ref, eV, in the order of `species`; kept in float64. None for zeros.
+        cutoff: Å.
+        channels: channels of each irrep, and of the slots.
+        lmax: largest degree of features and harmonics.
+        num_layers: number of layers; atoms see each other over num_layers · cutoff.
+        num_basis: spline functions of each radial weight.
+        num_heads: of the attention.
+        num_weights: α of each edge.
+        attention: "angular"; "radial", whose logits do not depend on the angles between neighbours; or "pair", without
+            attention among neighbours: α comes of the attributes of the edge alone.
+        num_neighbours: soft limit of the neighbours of an atom; None for all within the cutoff.
+        num_radial: Gaussians of the distance, for the attention.
+        pseudo: whether features of parity -(-1)^l are kept as well, see `Facet`.
+        tensor_product: that of the convolution, see `Facet`.
+        average_num_neighbors: n̄.
+        energy_scale: σ, eV.
+        shifts: initial s, eV, in the order of `species`; trained. None for zeros.
+        repulsion: whether nuclei repel each other at short range, see `sciml.potentials.repulsion`.
+
+    Raises:
+        ValueError: for species that are unknown or repeated, lists of another length, unknown options, or sizes that
+            are not positive or do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        species: Sequence[int],
+        reference_energies: Sequence[float] | None = None,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        lmax: int = 2,
+        num_layers: int = 2,
+        num_basis: int = 12,
+        num_heads: int = 4,
+        num_weights: int = 4,
+        attention: str = "angular",
+        num_neighbours: int | None = None,
+        num_radial: int = 32,
+        pseudo: bool = False,
+        tensor_product: str | Mapping[str, Any] = "clebsch_gordan",
+        average_num_neighbors: float = 16.0,
+        energy_scale: float = 1.0,
+        shifts: Sequence[float] | None = None,
+        repulsion: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "cutoff": float(cutoff),
+            "channels": channels,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "num_weights": num_weights,
+            "num_radial": num_radial,
+            "average_num_neighbors": average_num_neighbors,
+            "energy_scale": energy_scale,
+        }
+        check_positive(sizes)
+        if lmax < 0:
+            raise ValueError(f"got lmax={lmax}; it must not be negative")
+        if num_neighbours is not None and num_neighbours < 1:
+            raise ValueError(f"got num_neighbours={num_neighbours}; it must be positive, or None for all")
+        if channels % num_heads or channels // num_heads < 8:
+            raise ValueError(f"got {channels} channels for {num_heads} heads; expected at least 8 for each, as many")
+        if attention not in ATTENTIONS:
+            raise ValueError(f"got attention={attention!r}; available: {', '.join(ATTENTIONS)}")
+        product = read_product(tensor_product)
+        table = self.register_species(
+            species, reference_energies=reference_energies, shifts=shifts, repulsion=repulsion
+        )
+        options = {
+            "lmax": lmax,
+            "num_basis": num_basis,
+            "attention": attention,
+            "num_neighbours": num_neighbours,
+            "pseudo": pseudo,
+            "tensor_product": product,
+        }
+        self._config: dict[str, Any] = {**table, **sizes, **options}
+        self.cutoff, self.energy_scale = float(cutoff), float(energy_scale)
+        self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
+        self.basis = SplineBasis(cutoff, num_basis)
+        self.harmonics = SphericalHarmonics(lmax)
+        self.neighbourhoods = Neighbourhoods(cutoff, num_radial=num_radial, num_neighbours=num_neighbours)
+        attributes = AttributeSizes(
+            num_species=len(self.species),
+            num_radial=num_radial,
+            num_bond_orders=self.neighbourhoods.num_bond_orders,
+            radial_channels=channels,
+            species_channels=channels,
+            bond_order_channels=channels // 2,
+        )
+        self.attributes = EdgeAttributes(attributes, channels)
+        self.layers = nn.ModuleList()
+        irreps = Irreps("0e")
+        for _ in range(num_layers):
+            layer = LensLayer(
+                irreps,
+                layer_irreps(lmax, pseudo=pseudo),
+                attributes=attributes,
+                channels=channels,
+                num_heads=num_heads,
+                num_weights=num_weights,
+                attention=attention,
+                num_basis=num_basis,
+                product=product,
+                average_num_neighbors=average_num_neighbors,
+            )
+            self.layers.append(layer)
+            irreps = layer.convolution.irreps_out
+        self.readout = nn.Sequential(
+            nn.Linear((num_layers + 1) * channels, channels), nn.SiLU(), nn.Linear(channels, 1)
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that build this potential anew (without its weights)."""
+        return dict(self._config)
+
+    def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
+        species = self.species_lookup[graph.atomic_numbers]
+        neighbourhood, slots = self.neighbourhoods(graph, edge_vectors, species)
+        distances, directions = polar(edge_vectors.to(self.embedding.dtype))
+        harmonics, basis = self.harmonics(directions), self.basis(distances)
+        first = cast(LensLayer, self.layers[0])
+        senders, receivers = graph.edge_index
+        edges = first.convolution.product.prepare(senders, receivers, graph.num_nodes, check=False)
+        x = self.embedding.index_select(0, species)[:, None, :]  # (atoms, 1, channels)
+        of_slots = self.attributes(neighbourhood)
+        scalars = [x[:, 0]]
+        for layer in self.layers:
+            x, of_slots = layer(x, of_slots, neighbourhood, slots, harmonics, basis, edges)
+            scalars.append(x[:, 0])
+        readout = self.readout(torch.cat(scalars, dim=1))[:, 0] * self.energy_scale
+        return self.with_references(readout, graph.atomic_numbers)
+
+    def equivariance_error(self) -> float:
+        """Largest relative equivariance error of the tensor products; the sphere mixers are exact."""
+        return max(equivariance_error(module) for module in self.modules() if isinstance(module, TensorProduct))
+
+
+class LensLayer(nn.Module):
+    """Attention of scalars and slots, weights of the edges, and Facet's convolution and mixer with these weights.
+
+    Args:
+        irreps_in: irreps of the atoms, one channel each; 0e first.
+        irreps_out: irreps wanted; those that no path reaches are left out.
+        attributes: sizes of the attributes of slots.
+        channels: channels of each irrep.
+        num_heads: of the attention.
+        num_weights: of each edge.
+        attention: one of `ATTENTIONS`.
+        num_basis: radial functions.
+        product: backend and options of the tensor product.
+        average_num_neighbors: n̄.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        *,
+        attributes: AttributeSizes,
+        channels: int,
+        num_heads: int,
+        num_weights: int,
+        attention: str,
+        num_basis: int,
+        product: Mapping[str, Any],
+        average_num_neighbors: float,
+    ) -> None:
+        super().__init__()
+        self.attention = None
+        if attention != "pair":
+            angular = attention == "angular"
+            self.attention = AttentionBlock(
+                attributes, channels, num_heads=num_heads, order="plain", slots_go_on=True, angular=angular
+            )
+        self.weights = EdgeWeights(channels, num_weights, average_num_neighbors=average_num_neighbors)
+        self.convolution = FacetLayer(
+            irreps_in,
+            irreps_out,
+            irreps_edges=layer_irreps(irreps_out.lmax, pseudo=False),
+            channels=channels,
+            num_basis=num_weights * num_basis,
+            product=product,
+            activation="product",
+            average_num_neighbors=average_num_neighbors * num_weights,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        of_slots: Tensor,
+        neighbourhood: Neighbourhood,
+        slots: Slots,
+        harmonics: Tensor,
+        basis: Tensor,
+        edges: ConvolutionGraph,
+    ) -> tuple[Tensor, Tensor]:
+        """Update features of atoms (atoms, components, channels) and of slots (atoms, slots, channels)."""
+        if self.attention is not None:
+            scalars, of_slots = self.attention(x[:, 0], of_slots, neighbourhood)
+            x = torch.cat([scalars[:, None], x[:, 1:]], dim=1)
+        weights = self.weights(of_slots, slots, neighbourhood.log_envelope)
+        return self.convolution(x, harmonics, weighted_basis(basis, weights), edges), of_slots

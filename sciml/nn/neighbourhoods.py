@@ -1,0 +1,61 @@
+"""What is known of the neighbourhood of each atom before any learning."""
+
+from torch import Tensor, nn
+
+from sciml.graphs import AtomicGraph, polar
+from sciml.nn.bond_order import BondOrientationalOrder
+from sciml.nn.radial import GaussianBasis
+from sciml.nn.slot_attention import Neighbourhood
+from sciml.nn.soft_neighbours import Slots, reverse_edges, soft_neighbours
+
+BOND_ORDER_DEGREE = 9
+
+
+class Neighbourhoods(nn.Module):
+    """Slots, Gaussians of distances, directions and bond-orientational order (l ≤ 9), as EScAIP has them.
+
+    Args:
+        cutoff: Å.
+        num_radial: Gaussians.
+        num_neighbours: soft limit of the neighbours of an atom; None for all within the cutoff.
+
+    Attributes:
+        num_bond_orders: numbers of an atom's bond-orientational order.
+
+    Source: arXiv:2410.24169.
+    """
+
+    def __init__(self, cutoff: float, *, num_radial: int, num_neighbours: int | None) -> None:
+        super().__init__()
+        self.cutoff, self.num_neighbours = cutoff, num_neighbours
+        self.basis = GaussianBasis(cutoff, num_radial)
+        self.bond_order = BondOrientationalOrder(BOND_ORDER_DEGREE)
+        self.num_bond_orders = BOND_ORDER_DEGREE + 1
+
+    def forward(self, graph: AtomicGraph, edge_vectors: Tensor, species: Tensor) -> tuple[Neighbourhood, Slots]:
+        """Of all atoms, from the edge vectors (edges, 3), Å, float64, and the index of each atom's element (atoms,)."""
+        distances, directions = polar(edge_vectors)
+        max_degree, reverse = graph.get("max_degree"), None
+        if self.num_neighbours is not None:
+            reverse = reverse_edges(graph.edge_index, graph.edge_shifts, graph.num_nodes, check=max_degree is None)
+        # In float64: ranks are differences of distances in units of their width.
+        slots = soft_neighbours(
+            distances,
+            graph.edge_index,
+            reverse,
+            graph.num_nodes,
+            cutoff=self.cutoff,
+            num_neighbours=self.num_neighbours,
+            max_degree=max_degree,
+        )
+        dtype = self.basis.centers.dtype
+        distances, directions, envelope = (x.to(dtype) for x in (distances, directions, slots.envelope))
+        neighbourhood = Neighbourhood(
+            species=species,
+            bond_order=self.bond_order(directions, envelope, graph.edge_index[1], graph.num_nodes),
+            radial=self.basis(slots.fill(distances)),
+            sender=slots.atoms(graph.edge_index[0]),
+            directions=slots.fill(directions),
+            log_envelope=slots.log_envelope.to(dtype),
+        )
+        return neighbourhood, slots
