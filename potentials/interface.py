@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph, check_species
 
+OF_SYSTEMS = ("energy", "stress", "energy_spread")
+"""Fields of an output with one value per system, (systems, ...); the others have one per atom."""
+
 
 class PotentialOutput(NamedTuple):
     """Prediction of a potential.

@@ -104,13 +104,22 @@ class VerletList:
         """Edges (2, edges) and shifts (edges, 3) at these positions: see `neighbor_list`. New tensors at each call."""
         points, rows, periodic = _checked(positions, cell, pbc, self.cutoff)
         points = points.to(self.device)
+        edge_index, edge_shifts = self.candidates(points, rows, periodic)
+        lengths = _squared_lengths(points, rows, edge_index, edge_shifts)
+        keep = torch.nonzero(lengths < self.cutoff**2).flatten()
+        return edge_index.index_select(1, keep), edge_shifts.index_select(0, keep)
+
+    def candidates(
+        self, positions: np.ndarray | Tensor, cell: np.ndarray | Tensor, pbc: np.ndarray | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All edges of `update`, and those in the skin: the same tensors until `num_builds` changes."""
+        points, rows, periodic = _checked(positions, cell, pbc, self.cutoff)
+        points = points.to(self.device)
         if not self._complete(points, rows, periodic):
             self._edge_index, self._edge_shifts = neighbor_list(points, rows, periodic, self.cutoff + self.skin)
             self._reference = (points.clone(), rows.copy(), periodic.copy())
             self.num_builds += 1
-        lengths = _squared_lengths(points, rows, self._edge_index, self._edge_shifts)
-        keep = torch.nonzero(lengths < self.cutoff**2).flatten()
-        return self._edge_index.index_select(1, keep), self._edge_shifts.index_select(0, keep)
+        return self._edge_index, self._edge_shifts
 
     def _complete(self, points: Tensor, rows: np.ndarray, periodic: np.ndarray) -> bool:
         """Whether the candidates contain every pair that is now closer than the cutoff."""

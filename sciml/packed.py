@@ -101,14 +101,18 @@ class PackedGraphs:
         self._atom_starts = np.cumsum([0, *self.num_atoms])
         self._edge_starts = np.cumsum([0, *self.num_edges])
 
-    def capacity(self, batches: Sequence[Sequence[int]]) -> Capacity:
+    def capacity(self, batches: Sequence[Sequence[int]], *, room: float = 0.0) -> Capacity:
         """The smallest that holds each of the batches, in multiples of 8 atoms and 64 edges.
 
         There are so many atoms in the void that its edges do not crowd on one, which kernels would wait for.
+
+        Args:
+            batches: indices of graphs.
+            room: share of edges to have more than are needed.
         """
         atoms = np.array([self.num_atoms[list(batch)].sum() for batch in batches])
         edges = np.array([self.num_edges[list(batch)].sum() for batch in batches])
-        most_edges = 64 * -(-int(edges.max()) // 64)
+        most_edges = 64 * -(-int(edges.max() * (1 + room)) // 64)
         in_void = np.maximum(1, -(-(most_edges - edges) // max(self.max_degree, 1)))
         most_atoms = 8 * -(-int((atoms + in_void).max()) // 8)
         return Capacity(max(len(batch) for batch in batches) + 1, most_atoms, most_edges)

@@ -33,7 +33,7 @@ from sciml.training.losses import Objective, Sums
 from sciml.training.optimizers import FlatGradients, Optimizers, build_optimizer, learning_rate
 from sciml.training.processes import share_weights, sum_gradients, sum_over_processes
 from sciml.training.progress import LoopSettings, Progress, Reporter, check_divergence, out_of_time, reason_to_stop
-from sciml.training.recorded import RecordedTraining, RecordedValidation
+from sciml.training.recorded_steps import RecordedTraining, RecordedValidation
 
 logger = logging.getLogger(__name__)
 

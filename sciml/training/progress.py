@@ -22,7 +22,7 @@ class LoopSettings:
             not know of it (it could not be reproduced), so choose max_epochs or max_steps to fit.
         patience: stop after this many epochs without a better validation loss.
         valid_interval: epochs between validations, each of which is a row of metrics.csv and writes the checkpoints.
-        recorded: whether steps are recorded as a CUDA graph (`sciml.training.recorded`); None for wherever it can be.
+        recorded: whether steps are recorded as a CUDA graph (`sciml.recording`); None for wherever it can be.
         seed: of the random numbers that the model or the objective draws (dropout, augmentation).
         optimizer: see `OptimizerSettings`.
     """
