@@ -82,6 +82,8 @@ class EScAIP(SpeciesTable, Potential):
             do not fit, or unknown options.
     """
 
+    heads = ("forces",)
+
     def __init__(
         self,
         *,

@@ -39,12 +39,14 @@ class Potential(nn.Module):
         species: the atomic numbers it knows, ascending.
         conservative: whether forces are the derivative of the energy.
         repulsion: if there is one, a module whose atomic energies, (atoms,), of graph and edge vectors are added.
+        heads: keyword arguments in which a model may differ from the checkpoint that its training starts from.
         symmetry: the group under which the energy is invariant by construction: "O(3)", "SO(3)" or "none".
     """
 
     cutoff: float
     species: tuple[int, ...]
     conservative: bool = True
+    heads: tuple[str, ...] = ()
     symmetry: str = "O(3)"
 
     @abstractmethod

@@ -1,9 +1,11 @@
 """`sciml train`: from labelled structures to a trained potential in a run folder."""
 
 import dataclasses
+import inspect
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from sciml.cli import evaluate
+from sciml.cli.arguments import parse_config
 from sciml.cli.train_display import Logs, ProgressBar, summary
 from sciml.cli.train_setup import (
     describe_potential,
@@ -30,7 +33,7 @@ from sciml.datasets import Checks, LabelKeys, LabelledStructure, labelled_graph,
 from sciml.datasets.checks import located, warn_about_shared_frames
 from sciml.files import atomic_write
 from sciml.graphs import AtomicGraph, check_species, collate
-from sciml.potentials.checkpoint import read_config, save_potential
+from sciml.potentials.checkpoint import model_class, read_config, save_potential
 from sciml.potentials.interface import Potential
 from sciml.training.batching import GraphBatchSampler
 from sciml.training.loading import Loader
@@ -82,6 +85,9 @@ class Config:
         model: name and arguments of the model. Species, reference energies, shifts, the average number of neighbours
             and the energy scale come from the training data unless they are given.
         init_from: checkpoint folder whose weights are the starting point (fine-tuning).
+        pretrain: settings of a training before this one, where they differ from it; it runs first, in the folder
+            pretrained/ of `output`, and its best weights are the starting point. With {model: {forces: direct}},
+            EScAIP learns direct forces, which are cheaper, before those of the gradient.
         loss: weight and kind of each term of the loss.
         optimizer: learning rate, its schedule, weight decay, clipping and weight averaging.
         batch_size: structures per batch, over all processes.
@@ -110,6 +116,7 @@ class Config:
     reference_energies: str | dict[str, float] = "auto"
     model: dict[str, Any] = field(default_factory=lambda: {"name": "facet"})
     init_from: str | None = None
+    pretrain: dict[str, Any] | None = None
     loss: Loss = field(default_factory=Loss)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     batch_size: int = 8
@@ -133,6 +140,13 @@ def run(config: Config) -> None:
     Raises:
         ValueError: if the configuration, the data or the run folder do not fit together, or the training diverges.
     """
+    if config.pretrain is not None:
+        first = pretraining(config)
+        run(first)
+        # What only the first training says of the model has its default in this one.
+        defaults = inspect.signature(model_class(first.model["name"])).parameters
+        model = {name: defaults[name].default for name in first.model if name in defaults} | config.model
+        config = dataclasses.replace(config, model=model, init_from=f"{first.output}/best", pretrain=None)
     settings = LoopSettings(
         max_epochs=config.max_epochs,
         max_steps=config.max_steps,
@@ -220,6 +234,36 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
                 device=str(fabric.device),
             )
         )
+
+
+def pretraining(config: Config) -> Config:
+    """The training before the one that `config` describes.
+
+    Raises:
+        ValueError: if its settings do not fit.
+    """
+    if config.init_from is not None:
+        raise ValueError("got init_from and pretrain; give init_from inside pretrain, or leave one of them out")
+    folder = Path(config.output) / "pretrained"
+    given = plain(dataclasses.asdict(dataclasses.replace(config, pretrain=None, output=str(folder), test=None)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(merged(given, config.pretrain or {}), file, allow_unicode=True)
+        file.flush()
+        return parse_config(Config, ["--config", file.name], program="sciml train", description="pretrain")
+
+
+def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the changes, level by level.
+
+    >>> merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+    {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    result = dict(settings)
+    for name, value in changes.items():
+        before = result.get(name)
+        result[name] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return result
 
 
 def launch(device: str) -> Fabric:

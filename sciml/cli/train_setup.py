@@ -105,11 +105,13 @@ def pretrained(
     description = read_config(init_from)
     stored = {"name": description["model"], **description["config"]}
     given = {key: value for key, value in model.items() if stored.get(key) != value}
-    if given and model != {"name": "facet"}:
+    heads = model_class(description["model"]).heads
+    if set(given) - set(heads) and model != {"name": "facet"}:
         raise ValueError(
             f"model has {given} but the checkpoint {init_from} has { {k: stored.get(k) for k in given} }; "
             "a model that starts from a checkpoint has its architecture: leave `model` out"
         )
+    changed = {key: value for key, value in given.items() if key in heads}
     source = load_potential(init_from)
     unknown = [chemical_symbols[number] for number in elements if number not in source.species]
     if unknown:
@@ -118,17 +120,25 @@ def pretrained(
             f"{', '.join(chemical_symbols[number] for number in source.species)}; leave these structures out, or train "
             "without init_from"
         )
-    if energies == "auto":
+    if energies == "auto" and not changed:
         return source
-    new = reference_energies(structures, energies)
+    new = {} if energies == "auto" else reference_energies(structures, energies)
     old = stored.get("reference_energies") or [0.0] * len(source.species)
     if isinstance(old, Mapping):
         old = [old[chemical_symbols[number]] for number in source.species]
     merged = [new.get(chemical_symbols[number], e) for number, e in zip(source.species, old, strict=True)]
-    potential = build_potential(description["model"], {**description["config"], "reference_energies": merged})
+    potential = build_potential(
+        description["model"], {**description["config"], **changed, "reference_energies": merged}
+    )
     potential.to(potential_dtype(source))
     # Only what was learned: the reference energies are constants of the model.
-    potential.load_state_dict(dict(source.named_parameters()), strict=False)
+    left_out = potential.load_state_dict(dict(source.named_parameters()), strict=False)
+    fresh = [name for name in left_out.missing_keys if name in dict(potential.named_parameters())]
+    if changed:
+        logger.info(
+            "changed from the checkpoint: %s; weights left behind: %d tensors, new: %s",
+            *(changed, len(left_out.unexpected_keys), ", ".join(fresh) or "none"),
+        )
     return potential
 
 
