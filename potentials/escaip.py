@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph
 from sciml.messages import check_positive
+from sciml.nn.activations import RMSNorm
 from sciml.nn.feed_forward import FeedForward, Readout
 from sciml.nn.neighbourhoods import Neighbourhoods
 from sciml.nn.slot_attention import ORDERS, AttentionBlock, AttributeSizes, EdgeAttributes
@@ -148,7 +149,7 @@ class EScAIP(SpeciesTable, Potential):
         )
         self.attributes = EdgeAttributes(attributes, channels)
         self.feed_forward = FeedForward(channels, channels)
-        self.norm = nn.RMSNorm(channels)
+        self.norm = RMSNorm(channels)
         last_slots = forces == "direct"
         self.blocks = nn.ModuleList(
             AttentionBlock(
@@ -157,13 +158,11 @@ class EScAIP(SpeciesTable, Potential):
             for n in range(num_blocks)
         )
         self.readout = Readout(channels, num_blocks + 1)
-        self.energy_head = nn.Sequential(
-            nn.RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 1)
-        )
+        self.energy_head = nn.Sequential(RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 1))
         if forces == "direct":
             self.slot_readout = Readout(channels, num_blocks + 1)
             self.force_head = nn.Sequential(
-                nn.RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 3)
+                RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 3)
             )
             self.force_scale = nn.Linear(channels, 1)
 

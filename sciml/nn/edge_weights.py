@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from sciml.nn.activations import GELU, RMSNorm
 from sciml.nn.soft_neighbours import Slots
 
 
@@ -21,7 +22,7 @@ class EdgeWeights(nn.Module):
         super().__init__()
         self.scale = average_num_neighbors
         self.logits = nn.Sequential(
-            nn.RMSNorm(channels), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, num_heads)
+            RMSNorm(channels), nn.Linear(channels, channels), GELU(), nn.Linear(channels, num_heads)
         )
 
     def forward(self, of_slots: Tensor, slots: Slots, log_envelope: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sciml.nn.activations import GELU, RMSNorm
+
 
 class FeedForward(nn.Sequential):
     """W₂ GELU(W₁ x + b₁) + b₂, biases zero at the start.
@@ -15,7 +17,7 @@ class FeedForward(nn.Sequential):
     """
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
-        super().__init__(nn.Linear(channels, hidden_channels), nn.GELU(), nn.Linear(hidden_channels, channels))
+        super().__init__(nn.Linear(channels, hidden_channels), GELU(), nn.Linear(hidden_channels, channels))
         without_biases(self)
 
 
@@ -30,9 +32,9 @@ class Readout(nn.Module):
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         self.parts = nn.ModuleList(
-            nn.Sequential(nn.RMSNorm(channels), FeedForward(channels, 2 * channels)) for _ in range(depth)
+            nn.Sequential(RMSNorm(channels), FeedForward(channels, 2 * channels)) for _ in range(depth)
         )
-        self.join = without_biases(nn.Sequential(nn.Linear(depth * channels, channels), nn.GELU()))
+        self.join = without_biases(nn.Sequential(nn.Linear(depth * channels, channels), GELU()))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """(..., channels) from as many of this shape as the read-out is deep."""

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
+from sciml.nn.activations import GELU, RMSNorm, gelu
 from sciml.nn.feed_forward import FeedForward, without_biases
 from sciml.nn.neighbourhood_attention import default_scale, neighbourhood_attention
 
@@ -78,13 +78,13 @@ class EdgeAttributes(nn.Module):
         self.radial = without_biases(
             nn.Sequential(
                 nn.Linear(sizes.num_radial, sizes.radial_channels),
-                nn.GELU(),
+                GELU(),
                 nn.Linear(sizes.radial_channels, channels),
             )
         )
         self.sender = nn.Sequential(AtomAttributes(sizes), nn.Linear(of_atom, channels, bias=False))
         self.receiver = nn.Sequential(AtomAttributes(sizes), nn.Linear(of_atom, channels, bias=False))
-        self.norm = nn.RMSNorm(channels)
+        self.norm = RMSNorm(channels)
 
     def forward(self, neighbourhood: Neighbourhood) -> Tensor:
         """Attributes of all slots."""
@@ -127,12 +127,12 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.num_heads, self.slots_go_on, self.step = num_heads, slots_go_on, 1.0 if order == "plain" else 0.5
         self.groups = angular_groups(channels // num_heads) if angular else [channels // num_heads]
-        self.norm_atoms, self.norm_slots = nn.RMSNorm(channels), nn.RMSNorm(channels)
+        self.norm_atoms, self.norm_slots = RMSNorm(channels), RMSNorm(channels)
         self.attributes = EdgeAttributes(sizes, channels)
         self.sender = nn.Linear(channels, channels)
         self.receiver = nn.Linear(channels, channels, bias=False)
         self.slot = nn.Linear(channels, channels)
-        self.message = nn.Sequential(nn.Linear(3 * channels, channels), nn.GELU(), nn.RMSNorm(channels))
+        self.message = nn.Sequential(nn.Linear(3 * channels, channels), GELU(), RMSNorm(channels))
         self.query = nn.Linear(channels, channels)
         self.key_and_value = nn.Linear(channels, 2 * channels)
         self.out = nn.Linear(channels, channels)
@@ -194,4 +194,4 @@ def angular_groups(channels: int) -> list[int]:
 
 
 def _normed(channels: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.RMSNorm(channels), FeedForward(channels, hidden))
+    return nn.Sequential(RMSNorm(channels), FeedForward(channels, hidden))

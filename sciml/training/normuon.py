@@ -79,18 +79,29 @@ class NorMuon(Optimizer):
                 state["neurons"] = torch.zeros_like(parameter.select(inputs, 0).unsqueeze(inputs))
                 state["step"] = torch.zeros((), dtype=torch.float32)
             state["step"] += 1
-            state["momentum"].lerp_(parameter.grad, 1 - beta1)
+        # One by one, matrices take a dozen small operations each: all of one shape are stacked.
         sizes = [parameter.numel() // math.prod(parameter.shape[-2:]) for parameter in parameters]
-        matrices = torch.cat([state["momentum"].flatten(0, -3) if p.ndim > 2 else state["momentum"][None]
-                              for p, state in zip(parameters, states, strict=True)])  # fmt: skip
-        updates = orthogonal(matrices).split(sizes)
-        for parameter, state, stacked in zip(parameters, states, updates, strict=True):
-            update = stacked.view_as(parameter)
-            state["neurons"].lerp_(update.square().mean(dim=inputs, keepdim=True), 1 - beta2)
-            update = update / (state["neurons"].sqrt() + _EPSILON)
-            norms = torch.linalg.vector_norm(update, dim=(-2, -1), keepdim=True).clamp_min(_EPSILON)
-            scale = _RMS * rate * math.sqrt(math.prod(parameter.shape[-2:]))
-            parameter.mul_(1 - rate * group["weight_decay"]).sub_(scale * update / norms)
+        kept = [state["momentum"] for state in states]
+        momentum = _stacked(kept).lerp_(_stacked([parameter.grad for parameter in parameters]), 1 - beta1)
+        _unstack(momentum, sizes, kept)
+        update = orthogonal(momentum)
+        kept = [state["neurons"] for state in states]
+        neurons = _stacked(kept).lerp_(update.square().mean(dim=inputs, keepdim=True), 1 - beta2)
+        _unstack(neurons, sizes, kept)
+        update = update / (neurons.sqrt() + _EPSILON)
+        norms = torch.linalg.vector_norm(update, dim=(-2, -1), keepdim=True).clamp_min(_EPSILON)
+        update = update * (_RMS * rate * math.sqrt(math.prod(parameters[0].shape[-2:])) / norms)
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        parts = update.split(sizes)
+        torch._foreach_sub_(parameters, [part.view_as(p) for part, p in zip(parts, parameters, strict=True)])
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1, *tensor.shape[-2:]) for tensor in tensors])
+
+
+def _unstack(stacked: Tensor, sizes: list[int], into: list[Tensor]) -> None:
+    torch._foreach_copy_(into, [part.view_as(t) for part, t in zip(stacked.split(sizes), into, strict=True)])
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
