@@ -15,6 +15,7 @@ from sciml.neighbors import VerletList
 from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
 from sciml.potentials.committee import CommitteeOutput
 from sciml.potentials.interface import Potential
+from sciml.potentials.memory_bound import MemoryBound
 
 
 class PotentialCalculator(Calculator):
@@ -35,11 +36,13 @@ class PotentialCalculator(Calculator):
         device: where it runs, such as "cpu" or "cuda:0".
         dtype: "float32" or "float64"; None keeps the potential's own. Energies are summed in float64 in any case.
         skin: Å; neighbours are listed up to cutoff + skin, and listed anew when an atom has moved by skin / 2.
+        max_memory: bytes, or a text such as "4GB": a structure that needs more is evaluated in chunks of atoms, with
+            the same results up to rounding. None for what is free; see `sciml.potentials.memory_bound`.
 
     Raises:
-        ValueError: if the device or dtype cannot be used, and on calculation if the structure is empty, has an element
+        ValueError: if the device or dtype cannot be used, or the potential cannot be evaluated in chunks, and on calculation if the structure is empty, has an element
             that the potential does not know, two atoms at the same point, a position that is not finite or a periodic
-            axis without a cell vector.
+            axis without a cell vector, or if there is not enough memory.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE declares it
@@ -53,6 +56,7 @@ class PotentialCalculator(Calculator):
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
+        max_memory: str | float | None = None,
     ) -> None:
         if not isinstance(potential, Potential):
             raise ValueError(
@@ -63,6 +67,7 @@ class PotentialCalculator(Calculator):
         potential = copy.deepcopy(potential).requires_grad_(False).eval()
         self.potential = potential.to(device=as_device(device), dtype=None if dtype is None else as_dtype(dtype))
         self.device = torch.device(device)
+        self._bound = MemoryBound(self.potential, max_memory)
         self._neighbors = VerletList(potential.cutoff, skin=skin, device=self.device)
 
     @property
@@ -78,13 +83,14 @@ class PotentialCalculator(Calculator):
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
+        max_memory: str | float | None = None,
     ) -> Self:
         """Load a checkpoint folder, or shipped weights by name.
 
         Raises:
             ValueError: if there is no such checkpoint.
         """
-        return cls(load_potential(folder_or_name), device=device, dtype=dtype, skin=skin)
+        return cls(load_potential(folder_or_name), device=device, dtype=dtype, skin=skin, max_memory=max_memory)
 
     def calculate(
         self,
@@ -107,7 +113,7 @@ class PotentialCalculator(Calculator):
                 "no volume; it is available if all three axes are periodic"
             )
         graph = graph_from_atoms(atoms, self.potential.cutoff, neighbors=self._neighbors)
-        output = self.potential(graph)
+        output = self._bound(graph)
         energy = output.energy.item()
         self.results = {
             "energy": energy,

@@ -23,7 +23,7 @@ from torch import Tensor
 from sciml.graphs import AtomicGraph, check_species
 from sciml.potentials.committee import Committee
 from sciml.potentials.interface import Potential, PotentialOutput, Stage, forces_and_stress
-from sciml.potentials.neighbourhoods import Neighbourhoods
+from sciml.potentials.surroundings import Surroundings
 
 Values = tuple[Tensor, ...]
 
@@ -86,7 +86,7 @@ class Pieces:
     """
 
     def __init__(self, potential: Potential, graph: AtomicGraph, chunks: Sequence[Tensor]) -> None:
-        self.neighbourhoods = Neighbourhoods(graph)
+        self.surroundings = Surroundings(graph)
         self.chunks = chunks
         self.both_ways = potential.needs_reverse_edges
         self.vectors = graph.edge_vectors()
@@ -96,13 +96,13 @@ class Pieces:
         """Values after a stage of all atoms."""
         after: Values = ()
         for chunk in self.chunks:
-            part = self.neighbourhoods.part(chunk, stage.hops, both_ways=self.both_ways)
+            part = self.surroundings.part(chunk, stage.hops, both_ways=self.both_ways)
             with torch.no_grad():
                 found = stage.run(
-                    self.neighbourhoods.subgraph(part), self.vectors[part.edges], tuple(v[part.atoms] for v in values)
+                    self.surroundings.subgraph(part), self.vectors[part.edges], tuple(v[part.atoms] for v in values)
                 )
             if not after:
-                after = tuple(v.new_empty(self.neighbourhoods.graph.num_nodes, *v.shape[1:]) for v in found)
+                after = tuple(v.new_empty(self.surroundings.graph.num_nodes, *v.shape[1:]) for v in found)
             for whole, of_part in zip(after, found, strict=True):
                 whole[chunk] = of_part[part.chunk]
         return after
@@ -114,11 +114,11 @@ class Pieces:
         """
         before = tuple(torch.zeros_like(v) for v in values)
         for chunk in self.chunks:
-            part = self.neighbourhoods.part(chunk, stage.hops, both_ways=self.both_ways)
+            part = self.surroundings.part(chunk, stage.hops, both_ways=self.both_ways)
             vectors = self.vectors[part.edges].requires_grad_()
             inputs = tuple(v[part.atoms].requires_grad_() for v in values)
             with torch.enable_grad():
-                found = [v[part.chunk] for v in stage.run(self.neighbourhoods.subgraph(part), vectors, inputs)]
+                found = [v[part.chunk] for v in stage.run(self.surroundings.subgraph(part), vectors, inputs)]
             if adjoints is None:
                 energies[chunk] = found[0].detach()
                 weights = [torch.ones_like(found[0])]

@@ -41,6 +41,7 @@ class Config:
         device: where the potential runs, such as cpu or cuda.
         dtype: float64 or float32, of the potential.
         skin: Å, of the neighbour list.
+        max_memory: such as 4GB; what needs more is evaluated in chunks of atoms. By default what is free.
     """
 
     structure: str
@@ -63,6 +64,7 @@ class Config:
     device: str = "cpu"
     dtype: str = "float64"
     skin: float = 0.5
+    max_memory: str | None = None
 
 
 # quantity: (value in MDResult.summary, its standard error, unit)
@@ -89,6 +91,7 @@ def run(config: Config) -> None:
         device=config.device,
         dtype=config.dtype,
         skin=config.skin,
+        max_memory=config.max_memory,
     )
     atoms.calc = new_calculator()
     folder = Path(config.output)

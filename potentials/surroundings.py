@@ -22,7 +22,7 @@ class Part(NamedTuple):
     chunk: Tensor
 
 
-class Neighbourhoods:
+class Surroundings:
     """Parts of the graph of one structure, found at the cost of their own size, on the graph's device.
 
     Args:
