@@ -40,9 +40,9 @@ class PotentialCalculator(Calculator):
             the same results up to rounding. None for what is free; see `sciml.potentials.memory_bound`.
 
     Raises:
-        ValueError: if the device or dtype cannot be used, or the potential cannot be evaluated in chunks, and on calculation if the structure is empty, has an element
-            that the potential does not know, two atoms at the same point, a position that is not finite or a periodic
-            axis without a cell vector, or if there is not enough memory.
+        ValueError: if the device or dtype cannot be used, or `max_memory` not with this potential, and on calculation
+            if the structure is empty, has an element that the potential does not know, two atoms at the same point, a
+            position that is not finite or a periodic axis without a cell vector, or needs more memory than there is.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE declares it

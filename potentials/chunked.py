@@ -5,7 +5,8 @@ the values v of the stage before and of the edge vectors r within a few hops of 
 chunk of atoms after the other, each with its surroundings. What a chunk computes on the way is forgotten; only the
 values between stages are kept. The gradient goes back the same way, the adjoints of stage s being
 
-    v̄ = Σ_chunks ( ∂v_{s+1}[chunk] / ∂v_s )ᵀ v̄_{s+1}[chunk] ,      r̄ = Σ_stages Σ_chunks ( ∂v_{s+1}[chunk] / ∂r )ᵀ v̄_{s+1}[chunk]
+    v̄ = Σ_chunks ( ∂v_{s+1}[chunk] / ∂v_s )ᵀ v̄_{s+1}[chunk]
+    r̄ = Σ_stages Σ_chunks ( ∂v_{s+1}[chunk] / ∂r )ᵀ v̄_{s+1}[chunk]
 
 with v̄ = 1 for the atomic energies. Forces and stress follow from r̄ = ∂E/∂r as in an evaluation of the whole, exactly:
 chunks change the order of sums, nothing else.

@@ -41,7 +41,7 @@ def as_text(size: float) -> str:
     """Bytes for people.
 
     >>> as_text(3.21e9)
-    '3.2 GB'
+    '3.21 GB'
     """
     for unit in ("TB", "GB", "MB", "kB"):
         if size >= _UNITS[unit.upper()]:
@@ -120,9 +120,8 @@ class _StorageCounter(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         # Storages of arguments were there before, and come back from views and operations in place.
-        known = {
-            leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
-        }
+        given = tree_leaves((args, kwargs))
+        known = {leaf.untyped_storage()._cdata for leaf in given if isinstance(leaf, torch.Tensor)}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):

@@ -70,8 +70,7 @@ class MemoryBound:
         if budget is None or whole <= budget:
             return self._guarded(lambda: evaluate(graph), graph)
         plan = self.plan(graph, budget)
-        if self.chunks != len(plan):
-            self.chunks = len(plan)
+        self.chunks = len(plan)
         log = logger.info if self.max_memory is not None else logger.warning
         log(
             "%d atoms with %d edges need about %s at once, more than %s: evaluated in %d chunks",
@@ -147,8 +146,8 @@ class MemoryBound:
             f"{graph.num_nodes} atoms with {graph.edge_index.shape[1]} edges need about "
             f"{as_text(self.needed(graph))} at once and {as_text(needed)} in the smallest chunks ({as_text(fixed)} for "
             f"the structure itself, the rest for the surroundings of one atom, up to {self.potential.num_hops} times "
-            f"{self.potential.cutoff:g} Å away); the {bound} is {as_text(budget)}, free on {graph.positions.device} are "
-            f"{'an unknown amount' if free is None else as_text(free)}. Try {', '.join(advice)}"
+            f"{self.potential.cutoff:g} Å away); the {bound} is {as_text(budget)}, free on {graph.positions.device} "
+            f"are {_described(free)}. Try {', '.join(advice)}"
         )
 
     def _guarded(self, run: Callable[[], PotentialOutput], graph: AtomicGraph) -> PotentialOutput:
@@ -164,12 +163,15 @@ class MemoryBound:
         # Only here are the tensors of the failed evaluation gone, which its traceback holds.
         if graph.positions.device.type == "cuda":
             torch.cuda.empty_cache()
-        free = free_memory(graph.positions.device)
         raise InsufficientMemoryError(
-            f"{graph.num_nodes} atoms with {graph.edge_index.shape[1]} edges ran out of memory ({reason}); the estimate "
-            f"is {as_text(self.needed(graph))}, free are {'an unknown amount' if free is None else as_text(free)}. "
-            f"Give max_memory, smaller than now if it was given, so that the structure is evaluated in (more) chunks"
+            f"{graph.num_nodes} atoms with {graph.edge_index.shape[1]} edges ran out of memory ({reason}); the "
+            f"estimate is {as_text(self.needed(graph))}, free are {_described(free_memory(graph.positions.device))}. "
+            "Give max_memory, smaller than now if it was given, so that the structure is evaluated in (more) chunks"
         )
+
+
+def _described(free: int | None) -> str:
+    return "an unknown amount" if free is None else as_text(free)
 
 
 def _most_neighbours(graph: AtomicGraph) -> int:

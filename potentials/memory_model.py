@@ -6,6 +6,7 @@ is fitted to the peaks of a few evaluations of crystals with tens of atoms that 
 of the structure in question. Once measured it is kept for all potentials of the same configuration, dtype and device.
 """
 
+import functools
 import json
 import math
 from typing import NamedTuple
@@ -94,7 +95,7 @@ def _measure(potential: Potential, degree: float, device: torch.device) -> Poten
     if device.type == "cuda":  # kernels are compiled, and libraries take their workspaces, at first use
         potential(probes[0])
     margin = MARGIN.get(device.type, 1.2)
-    whole = _fit(probes, [peak_memory(lambda p=p: potential(p), device) for p in probes], margin)  # type: ignore[misc]
+    whole = _fit(probes, [peak_memory(functools.partial(potential, probe), device) for probe in probes], margin)
     padded = potential.pads_neighbours
     if not potential.conservative:  # has no stages
         return PotentialMemory(whole, padded, (), 0.0)
@@ -111,10 +112,8 @@ def _measure(potential: Potential, degree: float, device: torch.device) -> Poten
         energies = probe.positions.new_empty(probe.num_nodes)
         for number, stage in enumerate(stages):
             adjoints = None if number + 1 == len(stages) else tuple(torch.zeros_like(v) for v in values[number + 1])
-            before = values[number]
-            peaks[number].append(
-                peak_memory(lambda s=stage, b=before, a=adjoints: pieces.backward(s, b, a, energies), device)
-            )  # type: ignore[misc]  # noqa: B023, E501  run at once
+            run = functools.partial(pieces.backward, stage, values[number], adjoints, energies)
+            peaks[number].append(peak_memory(run, device))
     memories = [
         StageMemory(stage.hops, potential.needs_reverse_edges, padded, _fit(probes, of_stage, margin))
         for stage, of_stage in zip(stages, peaks, strict=True)

@@ -1,4 +1,4 @@
-"""Parts of a large structure: the surroundings that a chunk of atoms depends on, and chunks that are compact in space."""
+"""Parts of a large structure: what a chunk of atoms depends on, and chunks that are compact in space."""
 
 from typing import NamedTuple
 
