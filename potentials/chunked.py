@@ -24,6 +24,7 @@ from torch import Tensor
 from sciml.graphs import AtomicGraph, check_species
 from sciml.potentials.committee import Committee
 from sciml.potentials.interface import Potential, PotentialOutput, Stage, forces_and_stress
+from sciml.potentials.memory import give_back
 from sciml.potentials.surroundings import Surroundings
 
 Values = tuple[Tensor, ...]
@@ -106,6 +107,8 @@ class Pieces:
                 after = tuple(v.new_empty(self.surroundings.graph.num_nodes, *v.shape[1:]) for v in found)
             for whole, of_part in zip(after, found, strict=True):
                 whole[chunk] = of_part[part.chunk]
+            del found
+            give_back(chunk.device)
         return after
 
     def backward(self, stage: Stage, values: Values, adjoints: Values | None, energies: Tensor) -> Values:
@@ -137,4 +140,6 @@ class Pieces:
             for whole, of_part in zip(before, of_inputs, strict=True):
                 if of_part is not None:
                     whole.index_add_(0, part.atoms, of_part)
+            del found, used, of_vectors, of_inputs, inputs, vectors
+            give_back(chunk.device)
         return before
