@@ -81,6 +81,11 @@ class PairPotential(Potential):
         """Keyword arguments that build this potential anew."""
         return {"pairs": self._pairs, "cutoff": self.cutoff, "onset": self.onset}
 
+    @property
+    def num_hops(self) -> int:
+        """One."""
+        return 1
+
     @abstractmethod
     def pair_energy(self, distances: Tensor, *parameters: Tensor) -> Tensor:
         """φ(r), (edges,), eV, of the distances (edges,), Å, and the `parameters_of_a_pair`, (edges,) each."""

@@ -14,6 +14,7 @@ from sciml.graphs import graph_from_atoms
 from sciml.neighbors import VerletList
 from sciml.potentials.checkpoint import as_device, as_dtype, load_potential
 from sciml.potentials.interface import OF_SYSTEMS, Potential
+from sciml.potentials.memory_bound import MemoryBound
 from sciml.potentials.recorded import RecordedPotential
 
 
@@ -37,11 +38,14 @@ class PotentialCalculator(Calculator):
         skin: Å; neighbours are listed up to cutoff + skin, and listed anew when an atom has moved by skin / 2.
         compile: record an evaluation as a CUDA graph and replay it, see `sciml.potentials.recorded`; on a GPU this
             makes small structures several times as fast.
+        max_memory: bytes, or a text such as "4GB": a structure that needs more is evaluated in chunks of atoms, with
+            the same results up to rounding. None for what is free; see `sciml.potentials.memory_bound`.
 
     Raises:
-        ValueError: if device, dtype or `compile` cannot be used, and on calculation if the structure is empty, has an
-            element that the potential does not know, two atoms at the same point, a position that is not finite or a
-            periodic axis without a cell vector.
+        ValueError: if the device or dtype cannot be used, or `compile` or `max_memory` not with this potential, and on
+            calculation if the structure is empty, has an element that the potential does not know, two atoms at the
+            same point, a position that is not finite or a periodic axis without a cell vector, or needs more memory
+            than there is.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE declares it
@@ -56,6 +60,7 @@ class PotentialCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         compile: bool = False,
+        max_memory: str | float | None = None,
     ) -> None:
         if not isinstance(potential, Potential):
             raise ValueError(
@@ -70,7 +75,10 @@ class PotentialCalculator(Calculator):
             raise ValueError(
                 f"got compile=True on {self.device}; a CUDA graph needs a CUDA device, elsewhere leave it out"
             )
+        if compile and max_memory is not None:
+            raise ValueError("got compile=True and max_memory; chunks are not recorded, so leave one of them out")
         self._recorded = RecordedPotential(self.potential, skin=skin) if compile else None
+        self._bound = MemoryBound(self.potential, max_memory)
         self._neighbors = VerletList(potential.cutoff, skin=skin, device=self.device)
 
     @property
@@ -87,13 +95,15 @@ class PotentialCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         compile: bool = False,
+        max_memory: str | float | None = None,
     ) -> Self:
         """Load a checkpoint folder, or shipped weights by name; arguments as of the class.
 
         Raises:
             ValueError: if there is no such checkpoint.
         """
-        return cls(load_potential(folder_or_name), device=device, dtype=dtype, skin=skin, compile=compile)
+        options = {"device": device, "dtype": dtype, "skin": skin, "compile": compile, "max_memory": max_memory}
+        return cls(load_potential(folder_or_name), **options)  # type: ignore[arg-type]
 
     def calculate(
         self,
@@ -118,7 +128,7 @@ class PotentialCalculator(Calculator):
         if self._recorded is not None:
             found = self._recorded(atoms)
         else:
-            output = self.potential(graph_from_atoms(atoms, self.potential.cutoff, neighbors=self._neighbors))
+            output = self._bound(graph_from_atoms(atoms, self.potential.cutoff, neighbors=self._neighbors))
             found = {name: value[0] if name in OF_SYSTEMS else value for name, value in output._asdict().items()}
         self.results = {
             name: value.item() if value.ndim == 0 else value.cpu().numpy()

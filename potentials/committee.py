@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph
-from sciml.potentials.interface import Potential
+from sciml.potentials.interface import Potential, PotentialOutput
 
 
 class CommitteeOutput(NamedTuple):
@@ -60,6 +60,8 @@ class Committee(Potential):
         self.members = nn.ModuleList(built)
         self.cutoff, self.species = built[0].cutoff, built[0].species
         self.conservative = all(member.conservative for member in built)
+        self.needs_reverse_edges = any(member.needs_reverse_edges for member in built)
+        self.pads_neighbours = any(member.pads_neighbours for member in built)
         symmetries = {member.symmetry for member in built}
         self.symmetry = next(group for group in ("none", "SO(3)", "O(3)") if group in symmetries)
 
@@ -79,20 +81,30 @@ class Committee(Potential):
         """Keyword arguments that build this committee anew (without its weights)."""
         from sciml.potentials.checkpoint import model_name
 
-        return {"members": [{"model": model_name(m), "config": m.config} for m in self._potentials()]}
+        return {"members": [{"model": model_name(m), "config": m.config} for m in self.potentials()]}
+
+    @property
+    def num_hops(self) -> int:
+        """That of the member that sees furthest."""
+        return max(member.num_hops for member in self.potentials())
 
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Mean energy of each atom, (atoms,), eV, float64."""
-        return torch.stack([m.all_atomic_energies(graph, edge_vectors) for m in self._potentials()]).mean(dim=0)
+        return torch.stack([m.all_atomic_energies(graph, edge_vectors) for m in self.potentials()]).mean(dim=0)
 
     def evaluate(self, graph: AtomicGraph) -> CommitteeOutput:  # type: ignore[override]
         """Means and spreads (see `CommitteeOutput`)."""
-        outputs = [member.evaluate(graph) for member in self._potentials()]
+        return self.combine([member.evaluate(graph) for member in self.potentials()])
+
+    @staticmethod
+    def combine(outputs: Sequence[PotentialOutput]) -> CommitteeOutput:
+        """Means and spreads of what the members predict."""
         fields = [torch.stack(values) for values in zip(*outputs, strict=True)]
         energy, energies, forces, stress = (values.mean(dim=0) for values in fields)
         energy_spread = (fields[0] - energy).square().mean(dim=0).sqrt()
         forces_spread = (fields[2] - forces).square().sum(dim=2).mean(dim=0).sqrt()
         return CommitteeOutput(energy, energies, forces, stress, energy_spread, forces_spread)
 
-    def _potentials(self) -> list[Potential]:
+    def potentials(self) -> list[Potential]:
+        """The members."""
         return [member for member in self.members if isinstance(member, Potential)]

@@ -65,7 +65,8 @@ class EScAIP(SpeciesTable, Potential):
         cutoff: Å.
         channels: H.
         num_heads: heads of the attention; each has H / num_heads channels.
-        num_blocks: number of blocks; atoms see each other over num_blocks · cutoff.
+        num_blocks: number of blocks; atoms see each other over (num_blocks + 1) · cutoff, and over one more if
+            neighbours are ranked, see `num_hops`.
         num_neighbours: soft limit K of the neighbours of an atom; None for all within the cutoff.
         num_radial: Gaussians of the distance.
         radial_channels: channels of the distance's features.
@@ -134,6 +135,7 @@ class EScAIP(SpeciesTable, Potential):
         )
         self.cutoff = float(cutoff)
         self.energy_scale = float(energy_scale)
+        self.needs_reverse_edges, self.pads_neighbours = num_neighbours is not None, True
         self.conservative = forces == "gradient"
         self.symmetry = "O(3)" if self.conservative else "none"
         options = {"num_neighbours": num_neighbours, "order": order, "forces": forces}
@@ -181,6 +183,11 @@ class EScAIP(SpeciesTable, Potential):
     def config(self) -> dict[str, Any]:
         """Keyword arguments that build this potential anew (without its weights)."""
         return dict(self._config)
+
+    @property
+    def num_hops(self) -> int:
+        """One for each block, one for the bond order of the neighbours, one for the rank that they give the atom."""
+        return len(self.blocks) + (2 if self.needs_reverse_edges else 1)
 
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""

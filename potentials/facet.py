@@ -10,6 +10,7 @@ Miklaucic et al., arXiv:2509.08418. What differs from the published model, and w
 - atomic energies are summed, not averaged: the energy is extensive.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import SplineBasis
 from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
-from sciml.potentials.interface import Potential
+from sciml.potentials.interface import Potential, Stage
 from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import (
     ConvolutionGraph,
@@ -147,22 +148,49 @@ class Facet(SpeciesTable, Potential):
         """Keyword arguments that build this potential anew (without its weights)."""
         return dict(self._config)
 
+    @property
+    def num_hops(self) -> int:
+        """One for each layer."""
+        return len(self.layers)
+
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
-        species = self.species_lookup[graph.atomic_numbers]
+        surroundings = self._surroundings(graph, edge_vectors)
+        x = self._embed(graph)
+        scalars = [x[:, 0]]
+        for layer in self.layers:
+            x = layer(x, *surroundings)
+            scalars.append(x[:, 0])
+        return self._read_out(torch.cat(scalars, dim=1), graph)
+
+    def stages(self) -> list[Stage]:
+        """One layer each; between them the features, and the scalars of all layers so far."""
+        return [Stage(1, functools.partial(self._run_layer, number)) for number in range(len(self.layers))]
+
+    def _run_layer(
+        self, number: int, graph: AtomicGraph, edge_vectors: Tensor, values: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        embedded = self._embed(graph)
+        x, scalars = values if number else (embedded, embedded[:, 0])
+        x = self.layers[number](x, *self._surroundings(graph, edge_vectors))
+        scalars = torch.cat([scalars, x[:, 0]], dim=1)
+        if number + 1 < len(self.layers):
+            return x, scalars
+        return (self.with_repulsion(self._read_out(scalars, graph), graph, edge_vectors),)
+
+    def _surroundings(self, graph: AtomicGraph, edge_vectors: Tensor) -> tuple[Tensor, Tensor, ConvolutionGraph]:
+        """What every layer knows of the edges: harmonics (edges, (lmax+1)²), radial basis, and the graph itself."""
         distances, directions = polar(edge_vectors.to(self.embedding.dtype))
-        harmonics = self.harmonics(directions)  # (edges, (lmax+1)²)
-        basis = self.basis(distances)  # (edges, num_basis)
         # All layers have the same backend, so that what the first one prepares serves all.
         first = cast(FacetLayer, self.layers[0])
         edges = first.product.prepare(graph.edge_index[0], graph.edge_index[1], graph.num_nodes, check=False)
-        x = self.embedding.index_select(0, species)[:, None, :]  # (atoms, 1, channels)
-        scalars = [x[:, 0]]
-        for layer in self.layers:
-            x = layer(x, harmonics, basis, edges)
-            scalars.append(x[:, 0])
-        readout = self.readout(torch.cat(scalars, dim=1))[:, 0] * self.energy_scale
-        return self.with_references(readout, graph.atomic_numbers)
+        return self.harmonics(directions), self.basis(distances), edges
+
+    def _embed(self, graph: AtomicGraph) -> Tensor:
+        return self.embedding.index_select(0, self.species_lookup[graph.atomic_numbers])[:, None, :]
+
+    def _read_out(self, scalars: Tensor, graph: AtomicGraph) -> Tensor:
+        return self.with_references(self.readout(scalars)[:, 0] * self.energy_scale, graph.atomic_numbers)
 
     def equivariance_error(self) -> float:
         """Largest relative equivariance error of the mixers' sphere grids and of the tensor products."""

@@ -73,8 +73,8 @@ class FrameStore:
         state.save(self.folder / RESTART)
         self.rows, self.frames = [], []
 
-    def result(self, atoms: Atoms, *, steps: int, timestep: float, seconds: float) -> MDResult:
-        """All frames of the run."""
+    def result(self, atoms: Atoms, state: DynamicsState, *, timestep: float) -> MDResult:
+        """All frames of the run that has come to `state`."""
         positions: np.ndarray | None = None
         velocities: np.ndarray | None = None
         if self.folder is None:
@@ -85,6 +85,6 @@ class FrameStore:
             table = np.loadtxt(self.folder / ENERGIES, delimiter=",", skiprows=1, ndmin=2)
         columns = dict(zip(COLUMNS, table.T, strict=True))
         return MDResult(
-            **columns, atoms=atoms, positions=positions, velocities=velocities, steps=steps, timestep=timestep,
-            seconds=seconds,
+            **columns, atoms=atoms, positions=positions, velocities=velocities, steps=max(state.step, 0),
+            timestep=timestep, seconds=state.seconds, stopped=state.stopped,
         )  # fmt: skip

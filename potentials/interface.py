@@ -1,6 +1,7 @@
 """What every potential is: a module from a graph to energies, forces and stress."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,20 @@ class PotentialOutput(NamedTuple):
     stress: Tensor
 
 
+class Stage(NamedTuple):
+    """A part of a potential's evaluation that needs no more than the surroundings of each atom.
+
+    Attributes:
+        hops: what it gives atom i depends on the edges into atoms that are at most hops - 1 edges away from i, hence on
+            atoms at most `hops` edges away, and on nothing else.
+        run: of a graph, the edge vectors (edges, 3), and the values of the stage before, each (atoms, ...), none for
+            the first stage. Returns values, each (atoms, ...), the last stage the atomic energies alone.
+    """
+
+    hops: int
+    run: Callable[[AtomicGraph, Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+
 class Potential(nn.Module):
     """A conservative potential: subclasses give atomic energies as a function of the edge vectors, this class the rest.
 
@@ -41,6 +56,9 @@ class Potential(nn.Module):
         repulsion: if there is one, a module whose atomic energies, (atoms,), of graph and edge vectors are added.
         heads: keyword arguments in which a model may differ from the checkpoint that its training starts from.
         symmetry: the group under which the energy is invariant by construction: "O(3)", "SO(3)" or "none".
+        needs_reverse_edges: whether a graph must have each edge both ways.
+        pads_neighbours: whether the memory of an evaluation grows with atoms times the largest number of neighbours,
+            not with the number of edges.
     """
 
     cutoff: float
@@ -48,6 +66,8 @@ class Potential(nn.Module):
     conservative: bool = True
     heads: tuple[str, ...] = ()
     symmetry: str = "O(3)"
+    needs_reverse_edges: bool = False
+    pads_neighbours: bool = False
 
     @abstractmethod
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
@@ -58,9 +78,32 @@ class Potential(nn.Module):
     def config(self) -> dict[str, Any]:
         """Keyword arguments, JSON values all, that build this potential anew (without its weights)."""
 
+    @property
+    def num_hops(self) -> int:
+        """How far an atom's energy sees: `Stage.hops` of the whole evaluation.
+
+        Raises:
+            ValueError: if the class does not say.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not declare `num_hops`, how many edges away an atom's energy sees; without it "
+            "no part of a structure can be evaluated alone"
+        )
+
+    def stages(self) -> list[Stage]:
+        """The evaluation as successive parts, of which each sees less far than the whole: at most `num_hops` together.
+
+        A potential that is made of layers overrides this; the default is one stage, which is exact for any potential.
+        """
+        return [Stage(self.num_hops, lambda graph, vectors, _: (self.all_atomic_energies(graph, vectors),))]
+
     def all_atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """`atomic_energies`, and those of the repulsion if there is one."""
-        energies, repulsion = self.atomic_energies(graph, edge_vectors), getattr(self, "repulsion", None)
+        return self.with_repulsion(self.atomic_energies(graph, edge_vectors), graph, edge_vectors)
+
+    def with_repulsion(self, energies: Tensor, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        """Atomic energies (atoms,), and those of the repulsion if there is one."""
+        repulsion = getattr(self, "repulsion", None)
         return energies if repulsion is None else energies + repulsion(graph, edge_vectors)
 
     def forward(self, graph: AtomicGraph) -> PotentialOutput:
@@ -102,9 +145,13 @@ def forces_and_stress(graph: AtomicGraph, edge_vectors: Tensor, gradient: Tensor
     # To ask a GPU whether there is a stress takes longer than to compute it.
     if graph.pbc.device.type == "cpu" and not graph.pbc.all(dim=1).any():
         return forces, torch.full_like(graph.cell, torch.nan)
-    virial = 0.5 * (edge_vectors[:, :, None] * gradient[:, None, :] + gradient[:, :, None] * edge_vectors[:, None, :])
-    systems = graph.system_index[receivers]
-    virial = virial.new_zeros(graph.num_systems, 3, 3).index_add(0, systems, virial)  # (systems, 3, 3)
+    if graph.num_systems == 1:  # without nine numbers for each edge, which a large structure has many of
+        virial = (edge_vectors.T @ gradient)[None]
+    else:
+        systems = graph.system_index[receivers]
+        of_edges = edge_vectors[:, :, None] * gradient[:, None, :]
+        virial = gradient.new_zeros(graph.num_systems, 3, 3).index_add(0, systems, of_edges)
+    virial = 0.5 * (virial + virial.mT)  # (systems, 3, 3)
     volumes = graph.volumes()[:, None, None]
     # Dividing by a NaN volume would also make its gradient NaN, and through the shared weights that of all systems.
     return forces, torch.where(volumes.isnan(), torch.nan, virial / volumes.nan_to_num(1.0))

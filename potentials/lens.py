@@ -44,7 +44,7 @@ class Lens(SpeciesTable, Potential):
         cutoff: Å.
         channels: channels of each irrep, and of the slots.
         lmax: largest degree of features and harmonics.
-        num_layers: number of layers; atoms see each other over num_layers · cutoff.
+        num_layers: number of layers; each sees over two cutoffs, or one without attention among neighbours.
         num_basis: spline functions of each radial weight.
         num_heads: of the attention.
         num_weights: α of each edge.
@@ -120,6 +120,7 @@ class Lens(SpeciesTable, Potential):
         }
         self._config: dict[str, Any] = {**table, **sizes, **options}
         self.cutoff, self.energy_scale = float(cutoff), float(energy_scale)
+        self.needs_reverse_edges, self.pads_neighbours = num_neighbours is not None, True
         self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
         self.basis = SplineBasis(cutoff, num_basis)
         self.harmonics = SphericalHarmonics(lmax)
@@ -153,6 +154,12 @@ class Lens(SpeciesTable, Potential):
         self.readout = nn.Sequential(
             nn.Linear((num_layers + 1) * channels, channels), nn.SiLU(), nn.Linear(channels, 1)
         )
+
+    @property
+    def num_hops(self) -> int:
+        """Two for each layer, of its attention and its convolution, then as for EScAIP."""
+        of_layer = 1 if self._config["attention"] == "pair" else 2
+        return of_layer * len(self.layers) + (2 if self.needs_reverse_edges else 1)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class MDResult:
         steps: number of steps after the equilibration.
         timestep: fs.
         seconds: wall-clock time of these steps.
+        stopped: why the run ended before its last step, None if it did not.
     """
 
     time: np.ndarray
@@ -42,6 +43,7 @@ class MDResult:
     steps: int
     timestep: float
     seconds: float
+    stopped: str | None = None
 
     @property
     def total(self) -> np.ndarray:

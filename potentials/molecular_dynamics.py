@@ -55,6 +55,7 @@ def run_md(
     new_calculator: Callable[[], Calculator] | None = None,
     provenance: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    stop_when: Callable[[Atoms], str | None] | None = None,
 ) -> MDResult:
     """Run molecular dynamics of `atoms` under `atoms.calc`; `atoms` itself is not changed.
 
@@ -78,6 +79,9 @@ def run_md(
             which is enough unless a calculator carries more along than its results.
         provenance: further settings that must agree when a run is continued, such as the name of the potential.
         on_progress: called with the steps done and to do, equilibration included.
+        stop_when: looks at the structure after each step and returns why the run must stop there, such as an
+            `ExtrapolationCheck`, or None. The structure that it objects to is the last frame, also if it comes up in
+            the equilibration, at a negative time. The run is then complete and is not continued.
 
     Raises:
         ValueError: if an argument makes no sense or `folder` has a run with other settings (more `steps` are allowed).
@@ -112,18 +116,24 @@ def run_md(
     drift_removed = ensemble == "nve" and (thermalize or equilibration_steps > 0 or is_at_rest(atoms))
     freedom = degrees_of_freedom(moving, drift_removed=drift_removed)
 
-    def record(step: int) -> None:
+    def record(step: int, *, last: bool = False) -> None:
         row = _observables(moving, step * timestep, freedom, with_pressure=ensemble == "npt")
         store.add(moving, row)
+        if last:
+            return
         where = f"step {step} ({step * timestep:g} fs)"
         check_stable(moving, row["potential"], row["temperature"], target=temperature, where=where)
 
-    while state.step < steps or (state.step == 0 and state.frames == 0):
+    def objection(step: int) -> str | None:
+        reason = None if stop_when is None else stop_when(moving)
+        return reason if reason is None else f"step {step} ({step * timestep:g} fs): {reason}"
+
+    while state.stopped is None and (state.step < steps or (state.step == 0 and state.frames == 0)):
         state.restore(moving, generator)
         _forget(moving, new_calculator)
         equilibrating = state.step < 0
         end = min(state.step + segment_steps, 0 if equilibrating else steps)
-        started = time.perf_counter()
+        started, stopped = time.perf_counter(), None
         try:
             dynamics = integrator(
                 moving, "langevin" if equilibrating and ensemble == "nve" else ensemble, generator, timestep=timestep,
@@ -133,23 +143,30 @@ def run_md(
             if state.step == 0 and state.frames == 0:
                 record(0)
             for step, _ in enumerate(dynamics.irun(end - state.step), start=state.step):
-                if step > max(state.step, 0) and step % log_interval == 0:
-                    record(step)
+                # The first is where the segment begins, which the segment before has looked at if there was one.
+                if step > state.step or step == -equilibration_steps:
+                    stopped = objection(step)
+                due = step > max(state.step, 0) and step % log_interval == 0
+                if due or (stopped is not None and not step == state.step == 0):
+                    record(step, last=stopped is not None)
                 if on_progress is not None:
                     on_progress(step + equilibration_steps, steps + equilibration_steps)
+                if stopped is not None:
+                    end = step
+                    break
         except (CalculatorError, RuntimeError, FloatingPointError) as error:
             raise UnstableDynamicsError(
                 f"the calculator failed between steps {state.step} and {end}: {error}"
             ) from error
-        if end == 0 and drift_removed:
+        if end == 0 and drift_removed and stopped is None:
             remove_drift(moving)
         seconds = 0.0 if equilibrating else state.seconds + time.perf_counter() - started
         frames, lengths = state.frames, state.lengths
         state = DynamicsState.capture(moving, generator, step=end)
         state.barostat = float(getattr(dynamics, "p_eps", 0.0))
-        state.frames, state.lengths, state.seconds = frames, lengths, seconds
+        state.frames, state.lengths, state.seconds, state.stopped = frames, lengths, seconds, stopped
         store.commit(state)
-    return store.result(moving, steps=steps, timestep=timestep, seconds=state.seconds)
+    return store.result(moving, state, timestep=timestep)
 
 
 def _observables(atoms: Atoms, time_fs: float, freedom: int, *, with_pressure: bool) -> dict[str, float]:

@@ -32,6 +32,7 @@ class DynamicsState:
         frames: frames written.
         lengths: size in bytes of each file that belongs to this state.
         seconds: wall-clock time spent so far.
+        stopped: why the simulation ended before its last step, None if it did not.
     """
 
     step: int
@@ -43,6 +44,7 @@ class DynamicsState:
     frames: int = 0
     lengths: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    stopped: str | None = None
 
     @classmethod
     def capture(cls, atoms: Atoms, generator: np.random.Generator, *, step: int) -> "DynamicsState":

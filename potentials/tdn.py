@@ -9,6 +9,7 @@ Lin et al., arXiv:2507.01131. What differs from the published network, and why:
 - atoms without neighbours stay; statistics come from the data; atomic energies are summed.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from sciml.nn.norms import BoundedNorm
 from sciml.nn.radial import GaussianBasis, envelope
 from sciml.nn.smooth_softmax import smooth_softmax
 from sciml.nn.spherical_harmonics import SphericalHarmonics
-from sciml.potentials.interface import Potential
+from sciml.potentials.interface import Potential, Stage
 from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import TensorProduct, TensorProductProblem, tensor_product
 from sciml.tensor_products.backends import read_product
@@ -118,17 +119,46 @@ class TDN(SpeciesTable, Potential):
         """Keyword arguments that build this potential anew (without its weights)."""
         return dict(self._config)
 
+    @property
+    def num_hops(self) -> int:
+        """One for the embedding of directions, and one for each block."""
+        return len(self.blocks) + 1
+
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
+        surroundings = self._surroundings(edge_vectors)
+        x = self._embed(graph, *surroundings)
+        for block in self.blocks:
+            x = block(x, *surroundings, graph.edge_index)
+        return self._read_out(x, graph)
+
+    def stages(self) -> list[Stage]:
+        """The embedding, and one block each; between them the features."""
+        return [Stage(1, functools.partial(self._run_block, number)) for number in range(len(self.blocks) + 1)]
+
+    def _run_block(
+        self, number: int, graph: AtomicGraph, edge_vectors: Tensor, values: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        surroundings = self._surroundings(edge_vectors)
+        if number == 0:
+            return (self._embed(graph, *surroundings),)
+        x = self.blocks[number - 1](*values, *surroundings, graph.edge_index)
+        if number < len(self.blocks):
+            return (x,)
+        return (self.with_repulsion(self._read_out(x, graph), graph, edge_vectors),)
+
+    def _surroundings(self, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What every block knows of the edges: harmonics (edges, (lmax+1)²), radial basis, envelope (edges,)."""
         distances, directions = polar(edge_vectors.to(self.embedding.dtype))
-        fade = envelope(distances / self.cutoff)  # (edges,)
-        basis, harmonics = self.basis(distances), self.harmonics(directions)
+        return self.harmonics(directions), self.basis(distances), envelope(distances / self.cutoff)
+
+    def _embed(self, graph: AtomicGraph, harmonics: Tensor, basis: Tensor, fade: Tensor) -> Tensor:
         x = self.embedding.index_select(0, self.species_lookup[graph.atomic_numbers])[:, None, :]
         x = pad(x, (0, 0, 0, harmonics.shape[1] - 1))  # (atoms, components, channels)
         weights = self.directions(basis) * fade[:, None] * self.scale
-        x = x.index_add(0, graph.edge_index[1], harmonics[:, :, None] * weights[:, None, :])
-        for block in self.blocks:
-            x = block(x, harmonics, basis, fade, graph.edge_index)
+        return x.index_add(0, graph.edge_index[1], harmonics[:, :, None] * weights[:, None, :])
+
+    def _read_out(self, x: Tensor, graph: AtomicGraph) -> Tensor:
         readout = self.readout(self.norm(x)[:, 0])[:, 0] * self.energy_scale
         return self.with_references(readout, graph.atomic_numbers)
 

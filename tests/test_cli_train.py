@@ -14,6 +14,7 @@ from ase.calculators.morse import MorsePotential
 from sciml.cli import main
 from sciml.graphs import graph_from_atoms
 from sciml.potentials import load_potential
+from sciml.potentials.training_domain import read_training_domain
 
 MODEL = ["--model.channels", "4", "--model.lmax", "1", "--model.num_layers", "1", "--model.cutoff", "3.0"]
 
@@ -66,6 +67,11 @@ def test_a_run_folder_is_complete_and_its_checkpoint_loads(capsys):
     config = json.loads(text("run/best/config.json"))
     assert config["dtype"] == "float32"
     assert config["metadata"]["valid_forces_mae"] > 0
+    domain = read_training_domain("run/best")
+    assert read_training_domain("run/last") == domain
+    assert set(domain.shortest) == {(1, 1), (1, 8)}
+    assert 0.6 < domain.shortest[1, 8] < 1
+    assert domain.largest_force > 0
     written = yaml.safe_load(text("run/config.yaml"))
     assert written["loss"]["forces"] == {"weight": 7.0, "kind": "norm", "delta": 0.01, "second_weight": None}
     assert written["model"]["channels"] == 4

@@ -16,12 +16,15 @@ def chosen_calculator(
     device: str,
     dtype: str,
     skin: float,
+    max_memory: str | None = None,
 ) -> Callable[[], Calculator]:
     """A function that makes calculators without a past; the weights of a checkpoint are read once.
 
     Raises:
         ValueError: if not exactly one of checkpoint and calculator is given, or it cannot be made.
     """
+    if calculator is not None and max_memory is not None:
+        raise ValueError("max_memory bounds that of a checkpoint; a reference method has its own memory")
     if checkpoint is None and calculator is not None:
         return calculator_factory(calculator, calculator_arguments)
     if checkpoint is None or calculator is not None:
@@ -32,4 +35,4 @@ def chosen_calculator(
     from sciml.potentials.checkpoint import load_potential
 
     potential = load_potential(checkpoint, device=device)
-    return lambda: PotentialCalculator(potential, device=device, dtype=dtype, skin=skin)
+    return lambda: PotentialCalculator(potential, device=device, dtype=dtype, skin=skin, max_memory=max_memory)

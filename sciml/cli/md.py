@@ -2,10 +2,13 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+from ase.calculators.calculator import Calculator
 from rich.console import Console
 from rich.table import Table
 
@@ -38,9 +41,15 @@ class Config:
         log_interval: steps between two frames.
         segment_steps: steps between two saved states.
         seed: of all random numbers.
+        stop_when_extrapolating: end the run, with the structure in question as its last frame, when the potential has
+            left what it learned: atoms too close, a force too large, members of a committee that disagree.
+        min_distance_ratio: of a pair of atoms to the shortest distance of such a pair in training.
+        max_force_ratio: of a force to the largest in training.
+        max_forces_spread: eV/Å, of the members of a committee about the force on an atom.
         device: where the potential runs, such as cpu or cuda.
         dtype: float64 or float32, of the potential.
         skin: Å, of the neighbour list.
+        max_memory: such as 4GB; what needs more is evaluated in chunks of atoms. By default what is free.
     """
 
     structure: str
@@ -60,9 +69,14 @@ class Config:
     log_interval: int = 10
     segment_steps: int = 500
     seed: int = 0
+    stop_when_extrapolating: bool = False
+    min_distance_ratio: float = 0.9
+    max_force_ratio: float = 2.0
+    max_forces_spread: float = 0.5
     device: str = "cpu"
     dtype: str = "float64"
     skin: float = 0.5
+    max_memory: str | None = None
 
 
 # quantity: (value in MDResult.summary, its standard error, unit)
@@ -89,9 +103,11 @@ def run(config: Config) -> None:
         device=config.device,
         dtype=config.dtype,
         skin=config.skin,
+        max_memory=config.max_memory,
     )
     atoms.calc = new_calculator()
     folder = Path(config.output)
+    stop_when, limits = extrapolation_check(config, atoms.calc)
     with counting_bar(console, "steps") as progress:
         task = progress.add_task(f"{config.ensemble} {atoms.get_chemical_formula()}", total=None)
         result = run_md(
@@ -117,20 +133,60 @@ def run(config: Config) -> None:
                 "calculator_arguments": config.calculator_arguments,
                 "dtype": config.dtype,
                 "skin": config.skin,
+                **limits,
             },
+            stop_when=stop_when,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         complete = progress.tasks[task].total is None  # no step was taken
         progress.update(task, visible=not complete)
     if complete:
-        console.print(f"{folder} is complete with {config.steps} steps; nothing to do but to report it")
+        console.print(f"{folder} is complete with {result.steps} steps; nothing to do but to report it")
+    if result.stopped is not None:
+        console.print(f"[bold red]stopped because the potential extrapolates[/bold red] at {result.stopped}")
     summary = result.summary()
     if config.ensemble != "nve":  # a thermostat exchanges energy, so the total is not conserved
         summary["drift_meV_per_atom_per_ps"] = summary["drift_error_meV_per_atom_per_ps"] = math.nan
     finite = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in summary.items()}
-    replace_text(folder / "result.json", json.dumps({"ensemble": config.ensemble, **finite}, indent=2) + "\n")
-    console.print(_table(summary, title=f"{config.ensemble}, {config.steps} steps of {config.timestep:g} fs"))
+    replace_text(
+        folder / "result.json",
+        json.dumps({"ensemble": config.ensemble, "stopped": result.stopped, **finite}, indent=2, ensure_ascii=False)
+        + "\n",
+    )
+    console.print(_table(summary, title=f"{config.ensemble}, {result.steps} steps of {config.timestep:g} fs"))
     console.print(f"wrote trajectory.xyz, energies.csv and result.json to {folder}")
+
+
+def extrapolation_check(
+    config: Config, calculator: Calculator
+) -> tuple[Callable[[Atoms], str | None] | None, dict[str, Any]]:
+    """What stops the run, None if nothing is to stop it, and the settings that this adds to those of the run.
+
+    Raises:
+        ValueError: if it is asked for and nothing is known of what the potential has learned.
+    """
+    if not config.stop_when_extrapolating:
+        return None, {}
+    if config.checkpoint is None:
+        raise ValueError("stop_when_extrapolating needs a --checkpoint; a reference method has not learned anything")
+    from sciml.potentials.calculator import PotentialCalculator
+    from sciml.potentials.committee import Committee
+    from sciml.potentials.extrapolation import ExtrapolationCheck, Limits
+    from sciml.potentials.training_domain import read_training_domain
+
+    assert isinstance(calculator, PotentialCalculator)
+    domain = read_training_domain(config.checkpoint)
+    committee = isinstance(calculator.potential, Committee)
+    if domain is None and not committee:
+        raise ValueError(
+            f"the checkpoint {config.checkpoint} does not say what it was trained on (no training_domain in its "
+            "config.json: it was saved without, or by an older version), so that nobody can tell when it extrapolates; "
+            "train it anew, further with --init_from, use a committee, or leave out stop_when_extrapolating"
+        )
+    limits = Limits(distance=config.min_distance_ratio, force=config.max_force_ratio, spread=config.max_forces_spread)
+    check = ExtrapolationCheck(domain, cutoff=calculator.potential.cutoff, limits=limits, committee=committee)
+    names = ("stop_when_extrapolating", "min_distance_ratio", "max_force_ratio", "max_forces_spread")
+    return check, {name: getattr(config, name) for name in names}
 
 
 def weights_of(checkpoint: str | None) -> dict[str, str]:

@@ -34,6 +34,7 @@ class Config:
         device: where the potential runs, such as cpu or cuda.
         dtype: float64 or float32, of the potential.
         skin: Å, of the neighbour list.
+        max_memory: such as 4GB; what needs more is evaluated in chunks of atoms. By default what is free.
     """
 
     structure: str
@@ -50,6 +51,7 @@ class Config:
     device: str = "cpu"
     dtype: str = "float64"
     skin: float = 0.5
+    max_memory: str | None = None
 
 
 def run(config: Config) -> None:
@@ -70,6 +72,7 @@ def run(config: Config) -> None:
         device=config.device,
         dtype=config.dtype,
         skin=config.skin,
+        max_memory=config.max_memory,
     )()
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task(f"relax {atoms.get_chemical_formula()}")

@@ -1,6 +1,7 @@
 """`sciml train`: from labelled structures to a trained potential in a run folder."""
 
 import dataclasses
+import functools
 import inspect
 import logging
 import math
@@ -28,6 +29,7 @@ from sciml.cli.train_setup import (
     loss_terms,
     prepare,
     report_equivariance,
+    training_domain,
 )
 from sciml.datasets import Checks, LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
 from sciml.datasets.checks import located, warn_about_shared_frames
@@ -35,6 +37,7 @@ from sciml.files import atomic_write
 from sciml.graphs import AtomicGraph, check_species, collate
 from sciml.potentials.checkpoint import model_class, read_config, save_potential
 from sciml.potentials.interface import Potential
+from sciml.potentials.training_domain import KEY, TrainingDomain
 from sciml.training.batching import GraphBatchSampler
 from sciml.training.loading import Loader
 from sciml.training.loop import fit
@@ -218,7 +221,7 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
             fabric=fabric,
             folder=folder,
             settings=settings,
-            save=save,
+            save=functools.partial(save, domain=training_domain(graphs, config.init_from)),
             fingerprint=fingerprint,
             reporter=reporter if fabric.is_global_zero else None,
         )
@@ -340,14 +343,14 @@ def make_loader(
     return Loader(graphs, sampler, collate=collate, device=fabric.device, describe=describe)
 
 
-def save(model: torch.nn.Module, folder: Path, metadata: Mapping[str, Any]) -> None:
+def save(model: torch.nn.Module, folder: Path, metadata: Mapping[str, Any], *, domain: TrainingDomain) -> None:
     """Write a checkpoint folder; metrics without a value (no labels) are left out."""
     assert isinstance(model, Potential)
-    described = {key: value for key, value in metadata.items() if math.isfinite(value)}
+    described: dict[str, Any] = {key: value for key, value in metadata.items() if math.isfinite(value)}
     error = equivariance_error(model)  # of these weights: only an exact mixer has the same at every epoch
     if error is not None:
         described["equivariance_error"] = error
-    save_potential(model, folder, metadata=described)
+    save_potential(model, folder, metadata={**described, KEY: domain.to_json()})
 
 
 def is_binding(name: str) -> bool:

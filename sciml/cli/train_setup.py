@@ -15,6 +15,7 @@ from sciml.datasets import LabelledStructure, energy_shifts, labelled_graph, ref
 from sciml.graphs import AtomicGraph
 from sciml.potentials.checkpoint import build_potential, load_potential, model_class, potential_dtype, read_config
 from sciml.potentials.interface import Potential
+from sciml.potentials.training_domain import TrainingDomain, read_training_domain
 from sciml.training.losses import LossTerm
 
 logger = logging.getLogger("sciml.train")
@@ -91,6 +92,13 @@ def statistics(graphs: Sequence[AtomicGraph]) -> dict[str, float]:
         "average_num_neighbors": max(neighbors, 1.0),
         "energy_scale": rms if 0 < rms < math.inf else 1.0,
     }
+
+
+def training_domain(graphs: Sequence[AtomicGraph], init_from: str | None) -> TrainingDomain:
+    """What is seen in training; with what the checkpoint to start from has seen, if it says so."""
+    domain = TrainingDomain.of(graphs)
+    earlier = None if init_from is None else read_training_domain(init_from)
+    return domain if earlier is None else domain.joined(earlier)
 
 
 def pretrained(

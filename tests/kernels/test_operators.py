@@ -157,6 +157,4 @@ def all_kernels():
 
     import triton
 
-    return [
-        k for k in gc.get_objects() if isinstance(k, triton.runtime.JITFunction) and k.__module__.startswith("sciml_")
-    ]
+    return [k for k in gc.get_objects() if type(k) is triton.runtime.JITFunction and k.__module__.startswith("sciml_")]
