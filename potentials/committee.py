@@ -60,6 +60,8 @@ class Committee(Potential):
         self.members = nn.ModuleList(built)
         self.cutoff, self.species = built[0].cutoff, built[0].species
         self.conservative = all(member.conservative for member in built)
+        self.local = all(member.local for member in built)
+        self.periodic = all(member.periodic for member in built)
         symmetries = {member.symmetry for member in built}
         self.symmetry = next(group for group in ("none", "SO(3)", "O(3)") if group in symmetries)
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,18 +35,27 @@ class Potential(nn.Module):
     Forces and stress are the exact derivatives of the energy, taken with respect to the edge vectors (`sciml.graphs`
     has the formulas). In training mode they can be differentiated once more.
 
+    For `sciml.training.losses.LearnedEquivariance`, a potential without symmetry has a method `embedding(graph)`, its
+    last features (atoms, `embedding_channels`) that should turn with the structure, and passes them, there and in
+    `forward`, through a module `embedding_probe` (an identity).
+
     Attributes:
         cutoff: Å; no two atoms further apart than this interact directly.
         species: the atomic numbers it knows, ascending.
         conservative: whether forces are the derivative of the energy.
         repulsion: if there is one, a module whose atomic energies, (atoms,), of graph and edge vectors are added.
         symmetry: the group under which the energy is invariant by construction: "O(3)", "SO(3)" or "none".
+        local: whether the energy of an atom depends only on atoms within some reach, so that energies of parts that
+            are far apart add up.
+        periodic: whether it takes structures with periodic axes.
     """
 
     cutoff: float
     species: tuple[int, ...]
     conservative: bool = True
     symmetry: str = "O(3)"
+    local: bool = True
+    periodic: bool = True
 
     @abstractmethod
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
@@ -77,6 +87,19 @@ class Potential(nn.Module):
         if not self.training:
             energy, energies = energy.detach(), energies.detach()
         return PotentialOutput(energy, energies, forces, stress)
+
+
+def check_boundaries(potential: Potential, pbc: Tensor | np.ndarray) -> None:
+    """Raise a ValueError with the reason if `pbc`, (..., 3), bool, has an axis that `potential` cannot treat."""
+    pbc = torch.as_tensor(pbc)
+    if potential.periodic or not pbc.any():
+        return
+    axes = "".join("abc"[axis] for axis in torch.nonzero(pbc.reshape(-1, 3).any(dim=0))[:, 0].tolist())
+    raise ValueError(
+        f"{type(potential).__name__} takes no periodic structures and got one that is periodic along '{axes}': it has "
+        "coordinates about the centre of all atoms, and each atom attends to all others, which has no meaning among "
+        "infinitely many images; use EScAIP, Facet or TDN, or set atoms.pbc = False for a molecule in a box"
+    )
 
 
 def polar(vectors: Tensor) -> tuple[Tensor, Tensor]:
