@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sciml.potentials.interface import Potential as Potential
     from sciml.potentials.interface import PotentialOutput as PotentialOutput
     from sciml.potentials.tdn import TDN as TDN
+    from sciml.potentials.transip import TransIP as TransIP
 
 # Imported when first used, because torch and e3nn take seconds.
 _EXPORTS = {
@@ -37,6 +38,7 @@ _EXPORTS = {
     "Potential": "interface",
     "PotentialOutput": "interface",
     "TDN": "tdn",
+    "TransIP": "transip",
 }
 
 __all__ = sorted(_EXPORTS)
