@@ -10,8 +10,9 @@ What differs from the published model, and why:
 - positions are taken from the centroid, the mean over the atoms: masses would make isotopes differ, and the energy of
   a frozen structure does not know them. In exact arithmetic neither matters, because rotary embeddings make attention
   a function of differences of positions; it keeps angles small and thus exact;
-- values are seen from the atom that attends, too (`rotate_values`): otherwise positions reach an atom's features only
-  by how much it attends to whom;
+- values are turned as queries and keys are, so that they are seen from the atom that attends (`rotate_values`):
+  otherwise positions act only by how much an atom attends to which element, and atoms of one element, all equal, have
+  no forces at all;
 - the energy is a sum of atomic energies, on top of reference energies in float64.
 """
 

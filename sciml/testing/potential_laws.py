@@ -165,7 +165,8 @@ def _roughness(potential: Any, numbers: Sequence[int], positions: np.ndarray) ->
     # Net force and torque may have been removed from direct forces, and without locality distance does not separate:
     # each step is then a structure of its own.
     if not (potential.conservative and potential.local):
-        forces = np.array([p.forces for p in predict(potential, [Atoms(numbers, positions=x) for x in positions])])
+        steps = [Atoms(numbers, positions=x) for x in positions]
+        forces = np.array([p.forces for p in predict(potential, steps, batch_size=128)])
         return float(np.abs(np.diff(forces, n=2, axis=0)).max())
     # All steps in one structure, on a grid so wide that they do not see each other, cost one call.
     side = int(np.ceil(num_steps ** (1 / 3)))
