@@ -54,8 +54,9 @@ class LearnedEquivariance:
     smaller to please the term, potentials offer features of a fixed scale: of root mean square 1 (TransIP), or such
     that the labels fix it (direct forces of EScAIP).
 
-    Features that are the same for all structures satisfy the term, too. Where it outweighs the other terms from the
-    start, training can end there, with forces near zero: choose a weight with which it does not.
+    Features that are the same for all structures satisfy the term, too. Where it outweighs the other terms, training
+    can end there: the spread of energies is zero then, and the relative rotation error of the forces, all noise, above
+    1. Choose a smaller weight if so. (Not differentiating f(R x) avoids this, and was found to teach nothing.)
 
     The term costs one forward pass for f(R x); f(x) is that of the objective's own pass. It is not in the validated
     loss, and not divided by any energy or length: it has no unit.
