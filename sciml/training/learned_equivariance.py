@@ -56,7 +56,8 @@ class LearnedEquivariance:
 
     Features that are the same for all structures satisfy the term, too. Where it outweighs the other terms, training
     can end there: the spread of energies is zero then, and the relative rotation error of the forces, all noise, above
-    1. Choose a smaller weight if so. (Not differentiating f(R x) avoids this, and was found to teach nothing.)
+    1. Choose a smaller weight if so. (Not differentiating f(R x) avoids this, but without augmentation it lowered no
+    rotation error where it was tried.)
 
     The term costs one forward pass for f(R x); f(x) is that of the objective's own pass. It is not in the validated
     loss, and not divided by any energy or length: it has no unit.
