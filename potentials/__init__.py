@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sciml.potentials.interface import PotentialOutput as PotentialOutput
     from sciml.potentials.lens import Lens as Lens
     from sciml.potentials.tdn import TDN as TDN
+    from sciml.potentials.transip import TransIP as TransIP
 
 # Imported when first used, because torch and e3nn take seconds.
 _EXPORTS = {
@@ -39,6 +40,7 @@ _EXPORTS = {
     "PotentialOutput": "interface",
     "Lens": "lens",
     "TDN": "tdn",
+    "TransIP": "transip",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from sciml.files import atomic_write
 from sciml.messages import did_you_mean
 from sciml.potentials.interface import Potential
+from sciml.training.checkpoints import TRAINING_ONLY
 
 FORMAT_VERSION = 1
 
@@ -30,6 +31,7 @@ MODELS: dict[str, str] = {
     "lens": "sciml.potentials.lens:Lens",
     "morse": "sciml.potentials.analytic:Morse",
     "tdn": "sciml.potentials.tdn:TDN",
+    "transip": "sciml.potentials.transip:TransIP",
 }
 """Name in a checkpoint or YAML file -> import path of the class; `MODELS["mine"] = "package.module:Class"` adds one."""
 
@@ -122,6 +124,8 @@ def as_device(device: str | torch.device) -> torch.device:
 def save_potential(potential: Potential, folder: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
     """Write `potential` to `folder`, each file atomically; `metadata` (JSON values) goes into config.json.
 
+    A submodule `training_only` (`sciml.training.checkpoints.TRAINING_ONLY`) is left out.
+
     Raises:
         ValueError: if the class is not in `MODELS`, or the config or metadata are not JSON values.
     """
@@ -138,7 +142,8 @@ def save_potential(potential: Potential, folder: str | Path, *, metadata: Mappin
     except (TypeError, ValueError) as error:
         raise ValueError(f"config and metadata of a checkpoint must be JSON values: {error}") from error
     tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-               for name, tensor in potential.state_dict().items()}  # fmt: skip
+               for name, tensor in potential.state_dict().items()
+               if not name.startswith(f"{TRAINING_ONLY}.")}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "model.safetensors", lambda path: save_file(tensors, path))
     atomic_write(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))

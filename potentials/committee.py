@@ -62,6 +62,8 @@ class Committee(Potential):
         self.conservative = all(member.conservative for member in built)
         self.needs_reverse_edges = any(member.needs_reverse_edges for member in built)
         self.pads_neighbours = any(member.pads_neighbours for member in built)
+        self.local = all(member.local for member in built)
+        self.periodic = all(member.periodic for member in built)
         symmetries = {member.symmetry for member in built}
         self.symmetry = next(group for group in ("none", "SO(3)", "O(3)") if group in symmetries)
 

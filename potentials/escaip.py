@@ -167,6 +167,7 @@ class EScAIP(SpeciesTable, Potential):
                 RMSNorm(channels), FeedForward(channels, 2 * channels), nn.Linear(channels, 3)
             )
             self.force_scale = nn.Linear(channels, 1)
+            self.embedding_channels, self.embedding_probe = 3, nn.Identity()
 
     @classmethod
     def from_preset(cls, name: str, *, species: Sequence[int], **options: Any) -> "EScAIP":
@@ -202,12 +203,29 @@ class EScAIP(SpeciesTable, Potential):
             energies = self._energies(graph, atoms)
             energy = energies.new_zeros(graph.num_systems).index_add(0, graph.system_index, energies)
             envelope = log_envelope.exp()
-            pulls = (self.force_head(of_slots) * directions * envelope[:, :, None]).sum(dim=1)  # (atoms, 3)
-            forces = (self.force_scale(atoms) * pulls).double() * self.energy_scale
+            forces = self._direct_forces(atoms, of_slots, directions, envelope).double() * self.energy_scale
             coordination = envelope[:, 1:].sum(dim=1).double()
             forces = without_net_force(forces, coordination, graph)
             forces = without_net_torque(forces, coordination, graph)
         return PotentialOutput(energy, energies, forces, torch.full_like(graph.cell, torch.nan))
+
+    def embedding(self, graph: AtomicGraph) -> Tensor:
+        """Direct forces in units of `energy_scale` before net force and torque are removed, (atoms, 3).
+
+        Up to the last linear layer, features are invariant under rotation and what they weight are vectors, so that
+        only the forces themselves are left for `sciml.training.losses.LearnedEquivariance` to compare.
+
+        Raises:
+            ValueError: if forces are a gradient: no feature changes under rotation then.
+        """
+        if self.conservative:
+            raise ValueError("EScAIP with forces='gradient' is invariant by construction, in every one of its features")
+        atoms, of_slots, directions, log_envelope = self._features(graph, graph.edge_vectors())
+        return self._direct_forces(atoms, of_slots, directions, log_envelope.exp())
+
+    def _direct_forces(self, atoms: Tensor, of_slots: Tensor, directions: Tensor, envelope: Tensor) -> Tensor:
+        pulls = (self.force_head(of_slots) * directions * envelope[:, :, None]).sum(dim=1)  # (atoms, 3)
+        return self.embedding_probe(self.force_scale(atoms) * pulls)
 
     def _energies(self, graph: AtomicGraph, atoms: Tensor) -> Tensor:
         return self.with_references(self.energy_head(atoms)[:, 0] * self.energy_scale, graph.atomic_numbers)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +50,10 @@ class Potential(nn.Module):
     Forces and stress are the exact derivatives of the energy, taken with respect to the edge vectors (`sciml.graphs`
     has the formulas). In training mode they can be differentiated once more.
 
+    For `sciml.training.losses.LearnedEquivariance`, a potential without symmetry has a method `embedding(graph)`, its
+    last features (atoms, `embedding_channels`) that should turn with the structure, and passes them, there and in
+    `forward`, through a module `embedding_probe` (an identity).
+
     Attributes:
         cutoff: Å; no two atoms further apart than this interact directly.
         species: the atomic numbers it knows, ascending.
@@ -59,6 +64,9 @@ class Potential(nn.Module):
         needs_reverse_edges: whether a graph must have each edge both ways.
         pads_neighbours: whether the memory of an evaluation grows with atoms times the largest number of neighbours,
             not with the number of edges.
+        local: whether the energy of an atom depends only on atoms within some reach, so that energies of parts that
+            are far apart add up.
+        periodic: whether it takes structures with periodic axes.
     """
 
     cutoff: float
@@ -68,6 +76,8 @@ class Potential(nn.Module):
     symmetry: str = "O(3)"
     needs_reverse_edges: bool = False
     pads_neighbours: bool = False
+    local: bool = True
+    periodic: bool = True
 
     @abstractmethod
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
@@ -110,11 +120,17 @@ class Potential(nn.Module):
         """Energies, forces and stress of a graph (see `PotentialOutput`).
 
         Raises:
-            ValueError: if an atom is of an element that is not among `species`.
+            ValueError: if an atom is of an element that is not among `species`, or the potential is not `periodic` and
+                a structure is.
         """
         if graph.get("max_degree") is None:  # else it has passed, where nothing waited for it (`sciml.packed`)
-            check_species(graph.atomic_numbers, self.species)
+            self.check(graph)
         return self.evaluate(graph)
+
+    def check(self, graph: AtomicGraph) -> None:
+        """Raise a ValueError if the potential cannot be evaluated on this graph."""
+        check_species(graph.atomic_numbers, self.species)
+        check_boundaries(self, graph.pbc)
 
     def evaluate(self, graph: AtomicGraph) -> PotentialOutput:
         """`forward` without its checks. It never waits for the device if the graph tells its `max_degree`."""
@@ -127,6 +143,19 @@ class Potential(nn.Module):
         if not self.training:
             energy, energies = energy.detach(), energies.detach()
         return PotentialOutput(energy, energies, forces, stress)
+
+
+def check_boundaries(potential: Potential, pbc: Tensor | np.ndarray) -> None:
+    """Raise a ValueError with the reason if `pbc`, (..., 3), bool, has an axis that `potential` cannot treat."""
+    if potential.periodic or not torch.as_tensor(pbc).any():
+        return
+    pbc = torch.as_tensor(pbc)
+    axes = "".join("abc"[axis] for axis in torch.nonzero(pbc.reshape(-1, 3).any(dim=0))[:, 0].tolist())
+    raise ValueError(
+        f"{type(potential).__name__} takes no periodic structures and got one that is periodic along '{axes}': it has "
+        "coordinates about the centre of all atoms, and each atom attends to all others, which has no meaning among "
+        "infinitely many images; use EScAIP, Facet or TDN, or set atoms.pbc = False for a molecule in a box"
+    )
 
 
 def edge_gradient(energy: Tensor, edge_vectors: Tensor, *, create_graph: bool) -> Tensor:

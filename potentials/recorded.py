@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from sciml.graphs import AtomicGraph, check_edges, check_species, check_structure, graph_from_atoms
+from sciml.graphs import AtomicGraph, check_edges, check_structure, graph_from_atoms
 from sciml.neighbors import VerletList
 from sciml.packed import Capacity, PackedGraphs
 from sciml.potentials.interface import OF_SYSTEMS, Potential
@@ -81,7 +81,6 @@ class RecordedPotential:
 
     def _list(self, atoms: Atoms, numbers: Tensor, edge_index: Tensor, edge_shifts: Tensor) -> None:
         """Put a structure with its edges where the recording looks for it."""
-        check_species(numbers, self.potential.species)
         single = AtomicGraph(
             positions=torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
             atomic_numbers=numbers,
@@ -91,6 +90,7 @@ class RecordedPotential:
             edge_shifts=edge_shifts,
             num_nodes=len(atoms),
         )
+        self.potential.check(single)
         packed = PackedGraphs([single], torch.device("cpu"))
         known, needed = self._graph, packed.capacity([[0]], room=_ROOM)
         fits = (
@@ -98,6 +98,7 @@ class RecordedPotential:
             and known.num_nodes > len(atoms)
             and len(edge_shifts) <= known.num_edges <= 2 * needed.edges
             and packed.max_degree <= known.max_degree
+            and len(atoms) <= known.max_atoms
         )
         capacity = Capacity(2, known.num_nodes, known.num_edges) if fits and known is not None else needed
         batch = packed.batch(packed.plan([[0]], capacity).row(torch.zeros(1, dtype=torch.int64)))

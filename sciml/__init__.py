@@ -25,6 +25,7 @@ _PARTS = (
     "nn",
     "pde",
     "potentials",
+    "rotations",
     "tensor_products",
     "testing",
     "training",

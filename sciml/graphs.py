@@ -40,7 +40,7 @@ class AtomicGraph(Data):
         energy: (systems,), eV; forces: (atoms, 3), eV/Å; stress: (systems, 3, 3), eV/Å³. Labels, NaN where missing;
             absent if the structure was not labelled.
         max_degree: bound on the edges into an atom, padding apart; present where nothing may wait for the device to
-            count them (`sciml.packed`).
+            count them (`sciml.packed`), and then `max_atoms` is, on the atoms of a system.
     """
 
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:

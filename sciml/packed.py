@@ -154,5 +154,5 @@ class PackedGraphs:
             batch=plan.system_of_atom,
             num_nodes=len(plan.atoms),
         )
-        graph.max_degree = self.max_degree
+        graph.max_degree, graph.max_atoms = self.max_degree, int(self.num_atoms.max())
         return graph

@@ -231,3 +231,26 @@ def test_a_diverging_run_names_file_and_frame(capsys):
     assert "epoch" in error
     assert "smaller optimizer.learning_rate" in error
     assert "smaller optimizer.learning_rate" in text("run/train.log")
+
+
+def test_a_potential_without_symmetry_reports_its_rotation_error(capsys):
+    write_data("data.xyz")
+    model = ["--model.name", "transip", "--model.channels", "24", "--model.num_heads", "2", "--model.num_blocks", "1"]
+    options = ["--loss.equivariance.weight", "0.5", "--loss.equivariance.hidden", "8", "--augment_rotations", "true"]
+    assert train("--output", "run", "--max_epochs", "2", "--test", "data.xyz@2:7", *options, model=model) == 0
+    out, log = capsys.readouterr().out, text("run/train.log")
+    assert "before training" in log
+    assert "rotation error: forces" in out
+    assert "turning a structure changes its forces by" in out
+    metadata = json.loads(text("run/best/config.json"))["metadata"]
+    assert metadata["rotation_error"]["forces"] > 0
+    assert json.loads(text("run/test/evaluation.json"))["rotation_error"]["energy_per_atom"] > 0
+    assert "valid_equivariance_rmse" in text("run/metrics.csv")
+    assert yaml.safe_load(text("run/config.yaml"))["loss"]["equivariance"] == {
+        "weight": 0.5,
+        "network": "learned",
+        "hidden": 8,
+        "pooled": False,
+    }
+    assert train("--output", "facet", *options) == 2
+    assert "Facet is invariant under O(3) by construction" in capsys.readouterr().err

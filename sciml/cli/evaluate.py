@@ -18,7 +18,12 @@ from sciml.files import atomic_write
 from sciml.graphs import check_species
 from sciml.potentials.checkpoint import checkpoint_folder, load_potential, potential_dtype, read_config
 from sciml.potentials.evaluation import ErrorSummary, EvaluationResult, evaluate
+from sciml.potentials.interface import check_boundaries
 from sciml.potentials.parity_plot import save_parity_plot
+from sciml.potentials.rotation_error import rotation_error
+
+# Structures, evenly spaced, on which the rotation error of a potential without symmetry is measured.
+_ROTATED_STRUCTURES = 64
 
 _TITLES = {
     "energy": ("energy", "meV"),
@@ -68,6 +73,7 @@ def run(config: Config) -> None:
     for structure in structures:
         with located(structure.origin):
             check_species(structure.atoms.numbers, potential.species)
+            check_boundaries(potential, structure.atoms.pbc)
     with Progress(console=console, transient=True) as progress:
         graphs = [
             labelled_graph(structure, potential.cutoff)
@@ -84,6 +90,10 @@ def run(config: Config) -> None:
         )
     files = dict.fromkeys(structure.origin.rsplit(", frame", 1)[0] for structure in everything)
     equivariance = read_config(folder).get("metadata", {}).get("equivariance_error")
+    rotation = None
+    if potential.symmetry == "none":
+        sample = graphs[:: -(-len(graphs) // _ROTATED_STRUCTURES)]
+        rotation = rotation_error(potential, sample, max_atoms=config.max_atoms)
     report = {
         "checkpoint": {
             "folder": str(folder),
@@ -96,6 +106,7 @@ def run(config: Config) -> None:
         "index": config.index,
         "keys": asdict(config.keys),
         **result.to_dict(),
+        "rotation_error": None if rotation is None else rotation._asdict(),
         **describe_environment(),
     }
     output = Path(config.output)
@@ -105,6 +116,12 @@ def run(config: Config) -> None:
     console.print(error_table(result))
     if equivariance is not None:
         console.print(f"equivariance error of the model's sphere grids, when saved: {equivariance:.1e} (relative)")
+    if rotation is not None:
+        console.print(
+            f"turning a structure changes its forces by {rotation.forces:.2%} (relative rms) and its energy by "
+            f"{1e3 * rotation.energy_per_atom:.3g} meV/atom (standard deviation), over {len(sample)} structures",
+            highlight=False,
+        )
     console.print(f"written: {output / 'evaluation.json'}, {output / 'parity.png'}", highlight=False)
 
 

@@ -24,9 +24,11 @@ from sciml.cli.arguments import parse_config
 from sciml.cli.train_display import Logs, ProgressBar, summary
 from sciml.cli.train_setup import (
     describe_potential,
+    describe_rotation_error,
     digest,
     equivariance_error,
     loss_terms,
+    measured_rotation_error,
     prepare,
     report_equivariance,
     training_domain,
@@ -36,15 +38,18 @@ from sciml.datasets.checks import located, warn_about_shared_frames
 from sciml.files import atomic_write
 from sciml.graphs import AtomicGraph, check_species, collate
 from sciml.potentials.checkpoint import model_class, read_config, save_potential
-from sciml.potentials.interface import Potential
+from sciml.potentials.interface import Potential, check_boundaries
+from sciml.potentials.rotation_error import RotationError
 from sciml.potentials.training_domain import KEY, TrainingDomain
 from sciml.training.batching import GraphBatchSampler
+from sciml.training.learned_equivariance import EquivarianceTerm, LearnedEquivariance
 from sciml.training.loading import Loader
 from sciml.training.loop import fit
-from sciml.training.losses import LossTerm, PotentialObjective
+from sciml.training.losses import LossTerm, Objective, PotentialObjective
 from sciml.training.optimizers import OptimizerSettings
 from sciml.training.processes import leaving_together
 from sciml.training.progress import LoopSettings
+from sciml.training.rotation_augmentation import RotationAugmentation
 
 logger = logging.getLogger("sciml.train")
 
@@ -61,12 +66,15 @@ class Loss:
         forces: of the forces, eV/Å.
         stress: of the stress, eV/Å³.
         second_stage: share of the training after which terms have their `second_weight`, if they have one.
+        equivariance: how strongly a model without symmetry is asked to turn its features with the structure; no part
+            of the validation loss.
     """
 
     energy: LossTerm = field(default_factory=lambda: LossTerm(weight=1.0, kind="mae"))
     forces: LossTerm = field(default_factory=lambda: LossTerm(weight=10.0, kind="norm"))
     stress: LossTerm = field(default_factory=lambda: LossTerm(weight=100.0, kind="mae"))
     second_stage: float = 0.75
+    equivariance: EquivarianceTerm = field(default_factory=EquivarianceTerm)
 
 
 @dataclass
@@ -92,6 +100,7 @@ class Config:
             pretrained/ of `output`, and its best weights are the starting point. With {model: {forces: direct}},
             EScAIP learns direct forces, which are cheaper, before those of the gradient.
         loss: weight and kind of each term of the loss.
+        augment_rotations: whether each structure is turned at random, with its labels, whenever it is trained on.
         optimizer: learning rate, its schedule, weight decay, clipping and weight averaging.
         batch_size: structures per batch, over all processes.
         max_atoms: fewer structures per batch if they would have more atoms than this.
@@ -121,6 +130,7 @@ class Config:
     init_from: str | None = None
     pretrain: dict[str, Any] | None = None
     loss: Loss = field(default_factory=Loss)
+    augment_rotations: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     batch_size: int = 8
     max_atoms: int | None = None
@@ -184,13 +194,16 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
         init_from=config.init_from,
         seed=config.seed,
     )
-    for structure in valid_set:
+    for structure in (*train_set, *valid_set):
         with located(structure.origin):
             check_species(structure.atoms.numbers, potential.species)
+            check_boundaries(potential, structure.atoms.pbc)
     valid_graphs = [labelled_graph(structure, potential.cutoff) for structure in valid_set]
     potential.to(device=fabric.device, dtype=getattr(torch, config.dtype))
     terms = {"energy_per_atom": config.loss.energy, "forces": config.loss.forces, "stress": config.loss.stress}
-    objective = PotentialObjective(loss_terms(terms, graphs, valid_graphs), second_stage=config.loss.second_stage)
+    objective: Objective = PotentialObjective(
+        loss_terms(terms, graphs, valid_graphs), second_stage=config.loss.second_stage
+    )
     loaders = [
         make_loader(config, *part, fabric=fabric, shuffle=shuffle)
         for part, shuffle in (((graphs, train_set), True), ((valid_graphs, valid_set), False))
@@ -202,6 +215,13 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
     logger.info("%s; %s, %d process(es), torch %s", about, fabric.device, fabric.world_size, torch.__version__)
     console.print(f"[bold]{about}[/bold]")
     report_equivariance(potential)
+    before = measured_rotation_error(potential, valid_graphs)
+    if before is not None:
+        logger.info("%s, before training", describe_rotation_error(before))
+    if config.loss.equivariance.weight > 0:
+        objective = LearnedEquivariance(objective, potential, config.loss.equivariance)
+    if config.augment_rotations:
+        objective = RotationAugmentation(objective)
 
     if fabric.is_global_zero and not (folder / "last" / "training_state.pt").exists():
         text = yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
@@ -221,11 +241,18 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
             fabric=fabric,
             folder=folder,
             settings=settings,
-            save=functools.partial(save, domain=training_domain(graphs, config.init_from)),
+            save=functools.partial(
+                save, domain=training_domain(graphs, config.init_from), rotated_structures=valid_graphs
+            ),
             fingerprint=fingerprint,
             reporter=reporter if fabric.is_global_zero else None,
         )
     console.print(summary(progress, objective, folder))
+    after = read_config(folder / "best")["metadata"].get("rotation_error") if fabric.is_global_zero else None
+    if after is not None:
+        text = describe_rotation_error(RotationError(**after))
+        logger.info("%s, of %s", text, folder / "best")
+        console.print(text, highlight=False)
     if config.test is not None and fabric.is_global_zero:
         evaluate.run(
             evaluate.Config(
@@ -343,14 +370,28 @@ def make_loader(
     return Loader(graphs, sampler, collate=collate, device=fabric.device, describe=describe)
 
 
-def save(model: torch.nn.Module, folder: Path, metadata: Mapping[str, Any], *, domain: TrainingDomain) -> None:
-    """Write a checkpoint folder; metrics without a value (no labels) are left out."""
+def save(
+    model: torch.nn.Module,
+    folder: Path,
+    metadata: Mapping[str, Any],
+    *,
+    domain: TrainingDomain,
+    rotated_structures: Sequence[AtomicGraph],
+) -> None:
+    """Write a checkpoint folder; metrics without a value (no labels) are left out.
+
+    The rotation error of a model without symmetry is measured on the first of `rotated_structures`.
+    """
     assert isinstance(model, Potential)
     described: dict[str, Any] = {key: value for key, value in metadata.items() if math.isfinite(value)}
     error = equivariance_error(model)  # of these weights: only an exact mixer has the same at every epoch
     if error is not None:
         described["equivariance_error"] = error
-    save_potential(model, folder, metadata={**described, KEY: domain.to_json()})
+    described[KEY] = domain.to_json()
+    measured = measured_rotation_error(model, rotated_structures)
+    if measured is not None and all(map(math.isfinite, measured)):
+        described["rotation_error"] = measured._asdict()
+    save_potential(model, folder, metadata=described)
 
 
 def is_binding(name: str) -> bool:

@@ -9,14 +9,14 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sciml.training.losses import PotentialObjective
+from sciml.training.losses import Objective
 from sciml.training.progress import LoopSettings
 from sciml.training.progress import Progress as RunProgress
 
 logger = logging.getLogger("sciml.train")
 
 
-def summary(progress: RunProgress, objective: PotentialObjective, folder: Path) -> Table:
+def summary(progress: RunProgress, objective: Objective, folder: Path) -> Table:
     """Table of the best epoch's validation errors."""
     best = progress.best
     title = f"{folder / 'best'}: epoch {best['epoch']} of {progress.epoch} (stopped by {progress.stopped})"
@@ -25,7 +25,7 @@ def summary(progress: RunProgress, objective: PotentialObjective, folder: Path) 
         table.add_column(column, justify="left" if column in ("validation", "unit") else "right")
     for target, unit in zip(objective.targets, objective.units, strict=True):
         values = [f"{1e3 * best[f'valid_{target}_{error}']:.3f}" for error in ("mae", "rmse")]
-        table.add_row(target.replace("_", " "), *values, f"m{unit}")
+        table.add_row(target.replace("_", " "), *values, "10⁻³" if unit == "1" else f"m{unit}")
     return table
 
 

@@ -15,6 +15,7 @@ from sciml.datasets import LabelledStructure, energy_shifts, labelled_graph, ref
 from sciml.graphs import AtomicGraph
 from sciml.potentials.checkpoint import build_potential, load_potential, model_class, potential_dtype, read_config
 from sciml.potentials.interface import Potential
+from sciml.potentials.rotation_error import RotationError, rotation_error
 from sciml.potentials.training_domain import TrainingDomain, read_training_domain
 from sciml.training.losses import LossTerm
 
@@ -22,6 +23,9 @@ logger = logging.getLogger("sciml.train")
 
 LARGEST_EQUIVARIANCE_ERROR = 1e-5
 """Relative; beyond this, turning a structure changes its energy and forces noticeably."""
+
+ROTATED_STRUCTURES = 8
+"""Validation structures on which the rotation error of a potential without symmetry is measured, at every epoch."""
 
 LABELS = {"energy_per_atom": "energy", "forces": "forces", "stress": "stress"}
 
@@ -195,6 +199,19 @@ def report_equivariance(potential: Potential) -> None:
             *(error, LARGEST_EQUIVARIANCE_ERROR),
             f", this model has {potential.config['activation']}" if "activation" in potential.config else "",
         )
+
+
+def measured_rotation_error(potential: Potential, graphs: Sequence[AtomicGraph]) -> RotationError | None:
+    """How much the prediction of a potential without symmetry changes when some of the structures turn; else None."""
+    return None if potential.symmetry != "none" else rotation_error(potential, graphs[:ROTATED_STRUCTURES])
+
+
+def describe_rotation_error(error: RotationError) -> str:
+    """One line for the log and the console."""
+    return (
+        f"rotation error: forces {error.forces:.2%} (relative), "
+        f"energy {1e3 * error.energy_per_atom:.3g} meV/atom (standard deviation over rotations)"
+    )
 
 
 def describe_potential(potential: Potential) -> str:

@@ -24,7 +24,7 @@ from sciml.testing.structures import (
 def force_error(potential: Any, structures: Structures, *, generator: np.random.Generator) -> float:
     """Forces against -dE/dx: every component in the molecule, random directions in the crystal, over max |F|."""
     errors = []
-    for atoms, count in ((structures.molecule, None), (structures.crystal, 3)):
+    for atoms, count in zip(structures.seen_by(potential), (None, 3), strict=False):
         size = 3 * len(atoms)
         directions = np.eye(size) if count is None else generator.normal(size=(count, size)) / np.sqrt(size)
         directions = directions.reshape(-1, len(atoms), 3)
@@ -81,7 +81,7 @@ def _slope_error(
 def rotation_error(potential: Any, structures: Structures, matrix: np.ndarray) -> float:
     """Energies invariant, forces and stress covariant under an orthogonal `matrix` (rotation or inversion)."""
     errors = []
-    for atoms in (structures.molecule, structures.crystal):
+    for atoms in structures.seen_by(potential):
         turned = atoms.copy()
         turned.set_cell(atoms.cell.array @ matrix.T)
         turned.positions = atoms.positions @ matrix.T
@@ -95,7 +95,7 @@ def rotation_error(potential: Any, structures: Structures, matrix: np.ndarray) -
 def translation_error(potential: Any, structures: Structures, *, generator: np.random.Generator) -> float:
     """Nothing changes if all atoms are shifted, nor in a crystal if one atom is moved by a lattice vector."""
     errors = []
-    for atoms in (structures.molecule, structures.crystal):
+    for atoms in structures.seen_by(potential):
         shifted = atoms.copy()
         shifted.positions += generator.uniform(-5, 5, 3)
         shifted.positions[0] += np.array([2, -1, 1]) @ atoms.cell.array
@@ -107,7 +107,7 @@ def translation_error(potential: Any, structures: Structures, *, generator: np.r
 def permutation_error(potential: Any, structures: Structures, *, generator: np.random.Generator) -> float:
     """Energies and forces follow their atoms when these are numbered differently."""
     errors = []
-    for atoms in (structures.molecule, structures.crystal):
+    for atoms in structures.seen_by(potential):
         order = generator.permutation(len(atoms))
         before, after = predict(potential, [atoms, atoms[order]])
         expected = Prediction(before.energy, before.energies[order], before.forces[order], before.stress)
@@ -162,8 +162,11 @@ def _through_cutoff(potential: Any, window: float, step: float) -> np.ndarray:
 def _roughness(potential: Any, numbers: Sequence[int], positions: np.ndarray) -> float:
     """Largest second difference of the forces along a path of a few atoms, positions (steps, atoms, 3)."""
     num_steps, num_atoms, _ = positions.shape
-    if not potential.conservative:  # whose net force and torque may have been removed: each step is a structure
-        forces = np.array([p.forces for p in predict(potential, [Atoms(numbers, positions=x) for x in positions])])
+    # Net force and torque may have been removed from direct forces, and without locality distance does not separate:
+    # each step is then a structure of its own.
+    if not (potential.conservative and potential.local):
+        steps = [Atoms(numbers, positions=x) for x in positions]
+        forces = np.array([p.forces for p in predict(potential, steps, batch_size=128)])
         return float(np.abs(np.diff(forces, n=2, axis=0)).max())
     # All steps in one structure, on a grid so wide that they do not see each other, cost one call.
     side = int(np.ceil(num_steps ** (1 / 3)))
@@ -174,11 +177,16 @@ def _roughness(potential: Any, numbers: Sequence[int], positions: np.ndarray) ->
 
 
 def isolated_atom_error(potential: Any, structures: Structures, species: Sequence[int]) -> float:
-    """An atom out of reach has no force, adds its own energy, and changes nothing else; relative, NaN if not finite."""
+    """An atom out of reach has no force, adds its own energy, and changes nothing else; relative, NaN if not finite.
+
+    Nothing is out of reach of a potential that is not local: of it, an atom alone is demanded to have no force.
+    """
     alone = isolated_atoms(potential, species)
+    errors = [np.abs(p.forces).max() for p in alone.values()]
+    if not potential.local:
+        return float(np.max(errors))
     near = predict(potential, [structures.molecule])[0]
     scale = interaction(potential, structures.molecule)
-    errors = [np.abs(p.forces).max() for p in alone.values()]
     far = structures.molecule.positions.mean(axis=0) + 10 * (potential.cutoff + 1)
     for z, atom in alone.items():
         together = predict(potential, [structures.molecule + Atoms([z], positions=[far])])[0]
@@ -192,7 +200,8 @@ def isolated_atom_error(potential: Any, structures: Structures, species: Sequenc
 def batch_error(potential: Any, structures: Structures) -> float:
     """Structures in one batch, an isolated atom among them, have the results that they have one by one."""
     alone = Atoms(structures.molecule.numbers[:1], positions=[[0, 0, 0]])
-    batch = [structures.molecule, alone, structures.crystal, structures.primitive]
+    crystals = [structures.crystal, structures.primitive] if potential.periodic else [structures.molecule[:5]]
+    batch = [structures.molecule, alone, *crystals]
     together = predict(potential, batch)
     errors = [
         relative_difference(potential, atoms, joint, predict(potential, [atoms])[0])
@@ -211,7 +220,7 @@ def save_load_error(potential: Any, structures: Structures) -> float:
     rebuilt.load_state_dict(tensors_from_bytes(tensors_to_bytes(tensors)))
     # As `potential` is: what needs gradients takes other paths, and rounds otherwise.
     rebuilt.requires_grad_(False).eval()
-    atoms = structures.crystal
+    atoms = structures.seen_by(potential)[-1]
     before, after = predict(potential, [atoms])[0], predict(rebuilt, [atoms])[0]
     fields = ("energies", "forces", "stress")
     differences = [getattr(after, name) - getattr(before, name) for name in fields if not _without(before, after, name)]

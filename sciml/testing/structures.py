@@ -30,6 +30,10 @@ class Structures:
     primitive: Atoms
     spacing: float
 
+    def seen_by(self, potential: Any) -> list[Atoms]:
+        """Molecule and crystal, or the molecule alone if the potential takes no periodic structures."""
+        return [self.molecule, self.crystal] if potential.periodic else [self.molecule]
+
 
 @dataclass(frozen=True)
 class Prediction:

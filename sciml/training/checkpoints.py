@@ -11,6 +11,9 @@ from sciml.messages import differing_settings
 
 FORMAT_VERSION = 1
 
+TRAINING_ONLY = "training_only"
+"""Name of a model's submodule that helps to train it: the training state has its weights, a checkpoint does not."""
+
 
 def save_training_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) atomically."""

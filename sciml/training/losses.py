@@ -10,13 +10,16 @@ the whole, global batch. An objective returns the sums and the counts; the loop 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
 from sciml.graphs import AtomicGraph
+
+if TYPE_CHECKING:
+    from sciml.training.learned_equivariance import LearnedEquivariance as LearnedEquivariance
 
 Kind = Literal["mae", "mse", "huber", "norm"]
 
@@ -162,3 +165,11 @@ class PotentialObjective:
                 label = torch.where(periodic, batch.stress.flatten(1), torch.nan)
             parts.append(term_sums(prediction, label, term))
         return Sums(*(torch.stack(values) for values in zip(*parts, strict=True)))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LearnedEquivariance":  # built on this module, and thus not importable before it
+        from sciml.training.learned_equivariance import LearnedEquivariance
+
+        return LearnedEquivariance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
