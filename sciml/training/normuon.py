@@ -82,7 +82,7 @@ class NorMuon(Optimizer):
         # One by one, matrices take a dozen small operations each: all of one shape are stacked.
         sizes = [parameter.numel() // math.prod(parameter.shape[-2:]) for parameter in parameters]
         kept = [state["momentum"] for state in states]
-        momentum = _stacked(kept).lerp_(_stacked([parameter.grad for parameter in parameters]), 1 - beta1)
+        momentum = _stacked(kept).lerp_(_stacked([p.grad for p in parameters if p.grad is not None]), 1 - beta1)
         _unstack(momentum, sizes, kept)
         update = orthogonal(momentum)
         kept = [state["neurons"] for state in states]

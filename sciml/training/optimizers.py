@@ -91,7 +91,9 @@ class Optimizers:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave, also of optimizers that ran elsewhere."""
-        how = [{name: group[name] for name in ("lr", "capturable") if name in group} for group in self.param_groups]
+        how: list[dict[str, Any]] = [
+            {name: group[name] for name in ("lr", "capturable") if name in group} for group in self.param_groups
+        ]
         for part, of_part in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(of_part)
         self.param_groups = [group for part in self.parts for group in part.param_groups]
