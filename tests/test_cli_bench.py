@@ -31,11 +31,31 @@ def test_quick_bench(tmp_path, capsys):
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_quick_bench_of_potentials(tmp_path, capsys):
+    output = tmp_path / "bench.json"
+    assert (
+        main(["bench", "potentials", "--quick", "--models", "facet", "escaip", "transip", "--output", str(output)]) == 0
+    )
+    assert "Si 64 transip: it takes no periodic structures" in capsys.readouterr().out
+    results = json.loads(output.read_text())["results"]
+    assert [(r["case"]["atoms"], r["contender"]) for r in results] == [
+        (size, name) for size in (8, 64, 15) for name in ("facet", "escaip", "transip")
+    ]
+    for result in results:
+        if result["failure"] is None:
+            assert result["seconds"]["calculator"] > 0.5 * result["seconds"]["model"] > 0
+            assert result["figures"]["force_error"] < 1e-4
+            assert ("training_steps_per_second" in result["figures"]) == (result["case"]["structure"] == "acac")
+    assert results[3]["figures"]["edges"] > 64 * 40
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["tensor-product"], "did you mean"),
-        (["--what", "potentials"], "There is tensor-products"),
+        (["--what", "potential"], "did you mean potentials"),
+        (["potentials", "--models", "facets"], "did you mean facet"),
+        (["potentials", "--models", "facet", "--atoms", "65"], "a cubic supercell has 8, 64"),
         (["kernels"], "for a GPU: --device cuda; or --quick"),
         (["tensor-products", "--settings", "sis"], "available: siso"),
         (["tensor-products", "--backends", "cq"], "available: clebsch_gordan"),

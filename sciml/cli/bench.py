@@ -24,7 +24,7 @@ from sciml.tensor_products.peers import installed_peers
 
 FIRST_WORD = "what"  # the field that a first word without dashes fills
 
-BENCHMARKS = ("tensor-products", "kernels")
+BENCHMARKS = ("tensor-products", "kernels", "potentials")
 
 _COLUMNS = {"forward": "fwd", "backward": "fwd\n+bwd", "double_backward": "double\nbwd"}
 
@@ -34,7 +34,11 @@ class Config:
     """What to time; `sciml bench tensor-products` is `sciml bench --what tensor-products`.
 
     Attributes:
-        what: tensor-products, or kernels (channelwise convolutions of layers, by Triton, torch and peers).
+        what: tensor-products, kernels (channelwise convolutions of layers, by Triton, torch and peers), or potentials
+            (energy, forces and stress of Si and of acetylacetone, and training steps).
+        models: of potentials: architectures (facet, lens, tdn, escaip, transip), checkpoint folders, names of shipped
+            weights, or peers (mace, sevennet, chgnet); by default all architectures and the peers that are installed.
+        atoms: of potentials: sizes of Si.
         layers: of kernels: mace-medium, mace-large or nequip-l2.
         settings: siso (l ⊗ l → l), simo (→ 0…2l), mimo (0…l ⊗ 0…l → 0…2l), mimo_truncated (→ 0…l), uuu (→ 0…l, only
             paths of even l1+l2+l3, summed as in Gaunt products) or uvu (as in a convolution).
@@ -56,6 +60,8 @@ class Config:
     """
 
     what: str = "tensor-products"
+    models: list[str] | None = None
+    atoms: list[int] = field(default_factory=lambda: [64, 512, 4096])
     layers: list[str] = field(default_factory=lambda: list(LAYERS))
     settings: list[str] = field(default_factory=lambda: ["siso", "simo", "mimo", "uuu"])
     degrees: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
@@ -104,8 +110,8 @@ def run(config: Config) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # a file has no width that the table has to fit
-    if config.what == "kernels":
-        _run_kernels(config, console, output)
+    if config.what != "tensor-products":
+        {"kernels": _run_kernels, "potentials": _run_potentials}[config.what](config, console, output)
         return
     names = [*BACKENDS, *installed_peers()] if config.backends is None else config.backends
     cases = [
@@ -166,6 +172,68 @@ def _run_kernels(config: Config, console: Console, output: Path) -> None:
         if result.failure is not None:
             console.print(f"  {result.case['layer']} {result.contender} {result.failure}", style="dim", markup=False)
     console.print(f"written: {output}", highlight=False, soft_wrap=True)
+
+
+def _run_potentials(config: Config, console: Console, output: Path) -> None:
+    from sciml.potentials.speed_benchmark import default_models, run_speed_benchmark
+
+    models = default_models() if config.models is None else config.models
+    sizes, arguments = ([8, 64], {"channels": 48}) if config.quick else (config.atoms, {})
+    with _threads(config.threads), Progress(console=console, transient=True) as progress:
+        task = progress.add_task("measuring", total=(len(sizes) + 1) * len(models))
+        results = run_speed_benchmark(
+            models,
+            sizes=sizes,
+            device=config.device,
+            dtype=config.dtype,
+            budget=config.budget,
+            arguments=arguments,
+            on_result=lambda result: progress.update(
+                task, advance=1, description=f"{result.case['structure']} {result.case['atoms']} {result.contender}"
+            ),
+        )
+    write_report(output, results, asdict(config))
+    console.print(potential_table(results, config))
+    for result in results:
+        if result.failure is not None:
+            case = f"{result.case['structure']} {result.case['atoms']}"
+            console.print(f"  {case} {result.contender}: {result.failure}", style="dim", markup=False)
+    console.print(f"written: {output}", highlight=False, soft_wrap=True)
+
+
+def potential_table(results: Sequence[Result], config: Config) -> Table:
+    """Times in ms, peak memory, sizes, and training steps per second of the potentials."""
+    kinds = [kind for kind in ("model", "calculator", "recorded") if any(kind in result.seconds for result in results)]
+    shown = Table(
+        title=f"energy, forces and stress, {config.dtype}, {config.device}",
+        caption="Times in ms. model: the evaluation of a graph. calculator: a call after all atoms have moved, with\n"
+        "its neighbour list. recorded: the same with compile=True. steps/s: updates from five molecules.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("structure", "potential"):
+        shown.add_column(name, no_wrap=True)
+    for name in ["weights", "edges", *kinds, "peak\nMB", "steps/s"]:
+        shown.add_column(name, justify="right", no_wrap=True)
+    previous = None
+    for result in results:
+        structure = f"{result.case['structure']} {result.case['atoms']}"
+        if previous not in (None, structure):
+            shown.add_section()
+        first, previous = ("" if structure == previous else structure), structure
+        if result.failure is not None:
+            shown.add_row(first, f"[dim]{result.contender}[/dim]", "[dim]failed[/dim]")
+            continue
+        peaks = [peak for peak in result.peak_bytes.values() if peak is not None]
+        shown.add_row(
+            first,
+            result.contender,
+            *(_number(result.figures.get(name)) for name in ("weights", "edges")),
+            *(_number(result.seconds.get(kind), 1e3) for kind in kinds),
+            _number(max(peaks, default=None), 1e-6),
+            _number(result.figures.get("training_steps_per_second")),
+        )
+    return shown
 
 
 def kernel_table(results: Sequence[Result], config: Config) -> Table:
