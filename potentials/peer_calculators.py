@@ -10,10 +10,10 @@ from ase.calculators.calculator import Calculator
 
 def mace(device: str) -> Calculator:
     """MACE with random weights: r_max 6 Å, two layers, max_ell 3, correlation 3, 128x0e; for H, C, O and Si."""
+    from mace import modules  # isort: skip - before e3nn, of which it makes old versions loadable
+    from mace.calculators import MACECalculator  # isort: skip
     import torch
     from e3nn import o3
-    from mace import modules
-    from mace.calculators import MACECalculator
 
     options: dict[str, Any] = {
         "r_max": 6.0,
