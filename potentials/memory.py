@@ -12,6 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sciml import benchmark
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -106,13 +108,9 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> int:
     counted from its making to its end, which is within 2 % of what torch's allocator hands out (measured on Facet, TDN
     and EScAIP); the process grows by up to 1.7 times as much, because freed memory comes in the wrong sizes.
     """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+    on_gpu = benchmark.peak_memory(run, device) if device.type == "cuda" else None
+    if on_gpu is not None:
+        return on_gpu
     with _StorageCounter() as counter:
         run()
     return counter.peak
