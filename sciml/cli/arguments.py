@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import re
 import types
@@ -68,6 +69,14 @@ def spell_out(arguments: Sequence[str], config_class: type) -> list[str]:
             values = ["true"]
         spelled.append("=".join([f"--{flag}", *values]))
     return spelled
+
+
+def name_leading_words(arguments: Sequence[str], *, field: str, config_class: type) -> list[str]:
+    """Give the words before the first flag to `field`: all of them if it is a list, else the first."""
+    words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    if words and element_type(typing.get_type_hints(config_class)[field]) is None:
+        words = words[:1]
+    return [f"--{field}", *words, *arguments[len(words) :]] if words else list(arguments)
 
 
 def as_list(values: Sequence[str], element: Any) -> str:

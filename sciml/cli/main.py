@@ -14,6 +14,8 @@ JOBS: dict[str, tuple[str, str]] = {
     "label": ("sciml.cli.label", "sample structures by MD under a reference method and write them with their labels"),
     "train": ("sciml.cli.train", "train a potential on labelled structures"),
     "evaluate": ("sciml.cli.evaluate", "compare a trained potential with labelled structures"),
+    "compare": ("sciml.cli.compare", "accuracy of trained potentials against their cost, and the front of the best"),
+    "models": ("sciml.cli.models", "list architectures and shipped weights, or show the card of one"),
     "md": ("sciml.cli.md", "run molecular dynamics with a trained potential"),
     "relax": ("sciml.cli.relax", "relax positions, and the cell if asked for, with a trained potential"),
     "audit": ("sciml.cli.audit", "what each tensor product can express, how equivariant it is, and what it costs"),
@@ -44,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = f"sciml {job}"
     module_name, description = JOBS[job]
     try:
-        from sciml.cli.arguments import parse_config  # jsonargparse takes 0.1 s, which --help need not pay
+        from sciml.cli.arguments import (
+            name_leading_words,
+            parse_config,
+        )  # jsonargparse takes 0.1 s, which --help need not pay
 
         module = importlib.import_module(module_name)
-        if rest and not rest[0].startswith("-") and hasattr(module, "FIRST_WORD"):
-            rest[0] = f"--{module.FIRST_WORD}={rest[0]}"  # `sciml bench tensor-products`
+        if hasattr(module, "FIRST_WORD"):  # `sciml bench tensor-products`, `sciml compare runs/a runs/b`
+            rest = name_leading_words(rest, field=module.FIRST_WORD, config_class=module.Config)
         module.run(parse_config(module.Config, rest, program=program, description=description))
     except KeyboardInterrupt:
         return fail(program, "interrupted", code=130)

@@ -1,0 +1,98 @@
+"""The card of shipped weights: facts in `metadata.card` of config.json, and the same as README.md for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+_TITLES = {
+    "energy_per_atom": ("energy", "meV/atom"),
+    "forces": ("forces", "meV/Å"),
+    "stress": ("stress", "meV/Å³"),
+}
+
+
+def card_text(name: str, card: Mapping[str, Any]) -> str:
+    """README.md of the weights `name`, from the facts that `sciml.potentials.ship` gathers.
+
+    Args:
+        name: of the weights, by which they are loaded.
+        card: model, species, cutoff (Å), num_weights, data, licence, limits, validation and test (RMSE by property, in
+            eV/atom, eV/Å and eV/Å³), epochs, steps, seconds, settings (of `sciml train`), equivariance_error.
+    """
+    species = ", ".join(card["species"])
+    accuracy = "\n".join(_accuracy_rows(card))
+    return f"""# {name}
+
+An interatomic potential for {species}: the architecture `{card["model"]}` with {card["num_weights"]} weights in float32
+and a cutoff of {card["cutoff"]:g} Å. Energies are in eV, lengths in Å.
+
+## Use
+
+```python
+from ase.build import molecule
+from sciml.potentials import PotentialCalculator
+
+atoms = molecule("{_example(card["species"])}")  # or any structure of {species}
+atoms.calc = PotentialCalculator.from_checkpoint("{name}")
+print(atoms.get_potential_energy(), atoms.get_forces())
+```
+
+## Accuracy
+
+| RMSE | validation | test | unit |
+|---|---|---|---|
+{accuracy}
+
+{_symmetry(card.get("equivariance_error"))}
+
+## Data and licence
+
+Trained on: {card["data"]}
+
+Licence of the weights: {card["licence"]}
+
+## Limits
+
+{card["limits"]}
+
+## Training
+
+{_training(card)}
+"""
+
+
+def _accuracy_rows(card: Mapping[str, Any]) -> list[str]:
+    def shown(errors: Mapping[str, float], key: str) -> str:
+        return f"{1e3 * errors[key]:.4g}" if key in errors else "–"
+
+    return [
+        f"| {title} | {shown(card['validation'], key)} | {shown(card['test'], key)} | {unit} |"
+        for key, (title, unit) in _TITLES.items()
+        if key in card["validation"] or key in card["test"]
+    ]
+
+
+def _example(species: list[str]) -> str:
+    """A molecule that ASE knows by name and that has only these elements, or an atom."""
+    for formula, elements in (("CH3CH2OH", {"H", "C", "O"}), ("H2O", {"H", "O"}), ("CH4", {"H", "C"})):
+        if elements <= set(species):
+            return formula
+    return species[0]
+
+
+def _symmetry(error: float | None) -> str:
+    if error is None:
+        return "The architecture has no sphere grids whose equivariance error would have to be measured."
+    return f"Equivariance error of the sphere grids: {error:.1e} (relative)."
+
+
+def _training(card: Mapping[str, Any]) -> str:
+    """Lengths, and the settings as a file for `sciml train`."""
+    parts = [f"{card[key]:.4g} {key}" if key == "seconds" else f"{card[key]} {key}"
+             for key in ("epochs", "steps", "seconds") if card.get(key) is not None]  # fmt: skip
+    length = f"Length: {', '.join(parts)}.\n\n" if parts else ""
+    if not card["settings"]:
+        return f"{length}The settings are not known: the weights did not come from a run folder."
+    settings = yaml.safe_dump(card["settings"], sort_keys=False, allow_unicode=True, width=110)
+    return f"{length}`sciml train --config config.yaml`, with config.yaml:\n\n```yaml\n{settings}```"

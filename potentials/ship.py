@@ -1,0 +1,141 @@
+"""Make shipped weights out of a run: `potentials/weights/NAME` with model.safetensors, config.json and README.md.
+
+python -m sciml.potentials.ship runs/ethanol ethanol-lens --data "ethanol, GFN2-xTB, made by sciml label"
+    --licence MIT --limits "one ethanol molecule below 600 K"
+"""
+
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+from sciml.files import atomic_write
+from sciml.potentials.checkpoint import MODELS, WEIGHTS, load_potential, save_potential
+from sciml.potentials.model_card import card_text
+from sciml.potentials.run_folder import RunRecord, read_run
+
+LARGEST = 5_000_000  # bytes; all weights travel in every wheel
+
+# Settings of a run that say where it happened, not what it was.
+_LOCAL_SETTINGS = ("output", "device", "threads", "recorded", "max_time")
+
+
+def ship(
+    run: str, name: str, *, data: str, licence: str, limits: str, weights: Path | None = None, replace: bool = False
+) -> Path:
+    """Write the best weights of `run` in float32, and their card, to the folder `weights`/`name`, and return it.
+
+    Args:
+        run: a run folder, or a checkpoint folder.
+        name: by which the weights will be loaded: small letters, digits and dashes.
+        data: on what was trained, where it is from and under which licence.
+        licence: of the weights.
+        limits: what the potential must not be used for.
+        weights: the folder of all shipped weights; by default that of this package.
+        replace: whether to replace weights of that name.
+
+    Raises:
+        ValueError: if the run or the name cannot be used, a text is empty, no errors are known, or the weights are
+            larger than 5 MB.
+    """
+    if not re.fullmatch(r"[a-z0-9]+([-_][a-z0-9]+)*", name) or name in MODELS:
+        raise ValueError(
+            f"got the name {name!r}; expected small letters, digits and dashes, and no architecture's name"
+        )
+    for field, text in {"data": data, "licence": licence, "limits": limits}.items():
+        if not text.strip():
+            raise ValueError(f"got an empty {field}; a card without it is of no use")
+    target = (WEIGHTS if weights is None else weights) / name
+    if target.exists() and not replace:
+        raise ValueError(f"{target} exists; give --replace, or another name")
+    record = read_run(run)
+    if not record.validation and not record.test:
+        raise ValueError(
+            f"{run} has no errors of validation or test, so that its card could not say how good it is; "
+            f"run `sciml evaluate --checkpoint {record.checkpoint} --output {run}/test --data FILE`"
+        )
+    potential = load_potential(record.checkpoint, dtype=torch.float32)
+    card = {
+        "data": data,
+        "licence": licence,
+        "limits": limits,
+        "model": record.model,
+        "species": [chemical_symbols[z] for z in potential.species],
+        "cutoff": potential.cutoff,
+        "num_weights": sum(parameter.numel() for parameter in potential.parameters()),
+        **facts(record),
+    }
+    metadata = {key: value for key, value in record.metadata.items() if key != "card"} | {"card": card}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name
+        save_potential(potential, folder, metadata=metadata)
+        size = (folder / "model.safetensors").stat().st_size
+        if size > LARGEST:
+            raise ValueError(f"the weights take {size / 1e6:.1f} MB, at most {LARGEST / 1e6:.0f} MB are shipped")
+        text = card_text(name, card)
+        atomic_write(folder / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
+        if replace:
+            shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(folder, target)
+    return target
+
+
+def facts(record: RunRecord) -> dict[str, Any]:
+    """What the card says of the training and its outcome, without the folders of this machine."""
+    return {
+        "validation": record.validation,
+        "test": record.test,
+        "test_data": record.test_data,
+        "epochs": record.epochs,
+        "steps": record.steps,
+        "seconds": record.seconds,
+        "equivariance_error": record.equivariance_error,
+        "settings": portable(record.settings),
+    }
+
+
+def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of `sciml train` with the names of files only, and without what concerns the machine.
+
+    >>> portable({"train": ["some/where/a.xyz"], "output": "runs/a", "seed": 0})
+    {'train': ['a.xyz'], 'seed': 0}
+    """
+    kept = {key: value for key, value in settings.items() if key not in _LOCAL_SETTINGS and value is not None}
+    for key in ("train", "valid", "test"):
+        if key in kept:
+            kept[key] = [Path(file).name for file in kept[key]]
+    if "init_from" in kept:
+        kept["init_from"] = Path(kept["init_from"]).name
+    if "pretrain" in kept:
+        kept["pretrain"] = portable(kept["pretrain"])
+    return kept
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line above and return the exit code: 2 for arguments that cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m sciml.potentials.ship", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", help="run folder, or checkpoint folder")
+    parser.add_argument("name", help="by which the weights will be loaded")
+    parser.add_argument("--data", required=True, help="on what was trained, its source and licence")
+    parser.add_argument("--licence", required=True, help="of the weights")
+    parser.add_argument("--limits", required=True, help="what the potential must not be used for")
+    parser.add_argument("--replace", action="store_true", help="replace weights of that name")
+    given = parser.parse_args(argv)
+    try:
+        target = ship(**vars(given))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{parser.prog}: error: {error}\n")
+        return 2
+    sys.stdout.write(f"written: {target}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
