@@ -153,7 +153,7 @@ def _potential(name: str, structure: str, atoms: Atoms, arguments: Mapping[str, 
         potential = build_potential(name, {"species": species, "cutoff": CUTOFFS[structure], **arguments})
         with torch.no_grad():  # layers that are the identity at the start would hide what they do
             for parameter in potential.parameters():
-                parameter += 0.02 * torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return "it takes no periodic structures" if atoms.pbc.any() and not potential.periodic else potential
 
 
@@ -212,7 +212,8 @@ def time_calls(calculator: Calculator, atoms: Atoms, device: str, budget: float)
     atoms = atoms.copy()
     start = atoms.positions.copy()
     atoms.calc = calculator
-    generator, times, spent = np.random.default_rng(0), [], 0.0
+    generator, spent = np.random.default_rng(0), 0.0
+    times: list[float] = []
     while len(times) < _WARM_UP + 5 or (spent < budget and len(times) < 1000):
         if len(times) % 20 == 0:  # they wander, but not away
             atoms.positions = start

@@ -137,9 +137,11 @@ def structure_for(file: str | None, records: Sequence[RunRecord], potentials: Se
     Raises:
         ValueError: naming each run that lacks an element of it, and the elements.
     """
+    atoms: Atoms | None = None
     if file is not None:
-        atoms = ase.io.read(file, index=-1)
-        assert isinstance(atoms, Atoms)
+        read = ase.io.read(file, index=-1)
+        assert isinstance(read, Atoms)
+        atoms = read
         atoms.calc = None
         wanted, what = set(atoms.numbers.tolist()), file
     else:
@@ -153,7 +155,7 @@ def structure_for(file: str | None, records: Sequence[RunRecord], potentials: Se
         shared = sorted(set.intersection(*(set(potential.species) for potential in potentials)))
         known = f"of {', '.join(chemical_symbols[z] for z in shared)}" if shared else "but they share no element"
         raise ValueError(f"not all runs know the elements of {what}: {'; '.join(lacking)}; give --structure {known}")
-    if file is None:
+    if atoms is None:
         return benchmark_box(potentials[0], _NUM_ATOMS)
     thermal = np.sqrt(units.kB * 300 / atoms.get_masses())
     atoms.set_velocities(thermal[:, None] * np.random.default_rng(0).normal(size=(len(atoms), 3)))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -42,9 +43,11 @@ def plot_front(points: Sequence[Point], *, errors_on: str, where: str) -> Figure
     front = sorted(point[1:3] for point in points if point.on_front)
     x, y = [*(cost for cost, _ in front), axes.get_xlim()[1]], [*(error for _, error in front), front[-1][1]]
     axes.step([x[0], *x], [axes.get_ylim()[1], *y], where="post", color="C0", linewidth=1.2, zorder=1, label="front")
-    for best, style in ((True, {"color": "C0"}), (False, {"facecolors": "white", "edgecolors": "0.45"})):
+    for best, face, edge in ((True, "C0", "C0"), (False, "white", "0.45")):
         chosen = [point for point in points if point.on_front is best]
-        axes.scatter([p.cost for p in chosen], [p.error for p in chosen], s=42, zorder=3, **style)
+        axes.scatter(
+            [p.cost for p in chosen], [p.error for p in chosen], s=42, zorder=3, facecolors=face, edgecolors=edge
+        )
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
@@ -73,7 +76,7 @@ def _label(axes: Axes, points: Sequence[Point]) -> None:
                (axes.transData.transform((p.cost, p.error)) for p in points)]  # fmt: skip
     taken = list(markers)
     for point in sorted(points, key=lambda point: not point.on_front):
-        candidates = []
+        candidates: list[tuple[int, int, Annotation]] = []
         for offset, horizontal, vertical in _PLACES:
             text = axes.annotate(
                 point.label, (point.cost, point.error), xytext=offset, textcoords="offset points", ha=horizontal,
