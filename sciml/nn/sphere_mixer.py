@@ -94,6 +94,6 @@ class SphereMixer(ConstantsModule):
             torch.manual_seed(seed)
             x = torch.randn(num_samples, self.irreps.dim, channels, dtype=torch.float64)
             rotations = -rand_matrix(num_samples, dtype=torch.float64)  # improper: a rotation and the inversion
-        turned = torch.stack([representation(self.irreps, rotation) for rotation in rotations])
+        turned = representation(self.irreps, rotations)
         before, after = turned @ mixer(x), mixer(turned @ x)
         return ((after - before).abs().max() / before.square().mean().sqrt()).item()

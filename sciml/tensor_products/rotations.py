@@ -23,21 +23,27 @@ def wigner_d(l: int, rotations: Tensor) -> Tensor:
 
 
 def representation(irreps: Irreps | str, matrix: Tensor) -> Tensor:
-    """D(R) of some irreps for an orthogonal matrix R, proper or improper: features transform as x → x D(R)ᵀ.
+    """D(R) of some irreps for orthogonal matrices R, proper or improper: features transform as x → x D(R)ᵀ.
 
     Args:
         irreps: with their multiplicities; l ≤ 11. Features are in the layout mul_ir.
-        matrix: (3, 3), float64.
+        matrix: (..., 3, 3), float64.
 
     Returns:
-        (irreps.dim, irreps.dim), float64.
+        (..., irreps.dim, irreps.dim), float64.
     """
-    determinant = torch.linalg.det(matrix).sign()
-    blocks = []
-    for mul, ir in Irreps(irreps):
-        block = wigner_d(ir.l, (determinant * matrix)[None])[0]
-        blocks += [block if ir.p == 1 else determinant * block] * mul
-    return torch.block_diag(*blocks)
+    irreps = Irreps(irreps)
+    matrices = matrix.reshape(-1, 3, 3)
+    determinants = torch.linalg.det(matrices).sign()[:, None, None]
+    blocks = {l: wigner_d(l, determinants * matrices) for l in {ir.l for _, ir in irreps}}
+    whole = matrices.new_zeros(len(matrices), irreps.dim, irreps.dim)
+    start = 0
+    for mul, ir in irreps:
+        for _ in range(mul):
+            rows = slice(start, start + ir.dim)
+            whole[:, rows, rows] = blocks[ir.l] if ir.p == 1 else determinants * blocks[ir.l]
+            start += ir.dim
+    return whole.reshape(*matrix.shape[:-2], irreps.dim, irreps.dim)
 
 
 def equivariance_error(
