@@ -11,9 +11,9 @@ values between stages are kept. The gradient goes back the same way, the adjoint
 with v̄ = 1 for the atomic energies. Forces and stress follow from r̄ = ∂E/∂r as in an evaluation of the whole, exactly:
 chunks change the order of sums, nothing else.
 
-A potential of layers (Facet, TDN) evaluates every stage but the last twice, and its chunks overlap by one cutoff. One
-that is a single stage (EScAIP) evaluates nothing twice, but its chunks overlap by all its hops: where these reach
-across the structure, chunks save nothing.
+A potential of layers evaluates every stage but the last twice, and its chunks overlap by one cutoff, or by two where
+neighbours are ranked. One that is a single stage evaluates nothing twice, but its chunks overlap by all its hops: where
+these reach across the structure, chunks save nothing.
 """
 
 from collections.abc import Sequence

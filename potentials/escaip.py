@@ -11,6 +11,7 @@ Qu and Krishnapriyan, arXiv:2410.24169. What differs from the published model, a
 - atomic energies are summed, on top of reference energies in float64.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ from sciml.messages import check_positive
 from sciml.nn.activations import RMSNorm
 from sciml.nn.feed_forward import FeedForward, Readout
 from sciml.nn.neighbourhoods import Neighbourhoods
-from sciml.nn.slot_attention import ORDERS, AttentionBlock, AttributeSizes, EdgeAttributes
-from sciml.potentials.interface import Potential, PotentialOutput
+from sciml.nn.slot_attention import ORDERS, AttentionBlock, AttributeSizes, EdgeAttributes, Neighbourhood
+from sciml.potentials.interface import Potential, PotentialOutput, Stage
 from sciml.potentials.rigid_motion import without_net_force, without_net_torque
 from sciml.potentials.species import SpeciesTable
 
@@ -194,6 +195,27 @@ class EScAIP(SpeciesTable, Potential):
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
         return self._energies(graph, self._features(graph, edge_vectors)[0])
 
+    def stages(self) -> list[Stage]:
+        """The bond order, and one block each; between them bond orders, features of slots, and all those of atoms."""
+        hops = 2 if self.needs_reverse_edges else 1
+        of_blocks = [Stage(hops, functools.partial(self._run_block, number)) for number in range(len(self.blocks))]
+        return [Stage(hops, self._run_bond_order), *of_blocks]
+
+    def _run_bond_order(self, graph: AtomicGraph, edge_vectors: Tensor, _: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._neighbourhood(graph, edge_vectors).bond_order,)
+
+    def _run_block(
+        self, number: int, graph: AtomicGraph, edge_vectors: Tensor, values: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        bond_order, *features = values
+        neighbourhood = self._neighbourhood(graph, edge_vectors, bond_order)
+        of_slots, *read = features if number else self._embed(neighbourhood)
+        atoms, of_slots = self.blocks[number](read[-1], of_slots, neighbourhood)
+        read.append(atoms)
+        if number + 1 < len(self.blocks):
+            return (bond_order, of_slots, *read)
+        return (self.with_repulsion(self._energies(graph, self.readout(read)), graph, edge_vectors),)
+
     def evaluate(self, graph: AtomicGraph) -> PotentialOutput:
         """Energies, forces and stress of a graph; without `conservative`, the stress is NaN."""
         if self.conservative:
@@ -232,10 +254,8 @@ class EScAIP(SpeciesTable, Potential):
 
     def _features(self, graph: AtomicGraph, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read-out features of atoms and slots (of slots only without `conservative`), directions, log envelope."""
-        neighbourhood, _ = self.neighbourhoods(graph, edge_vectors, self.species_lookup[graph.atomic_numbers])
-        of_slots = self.attributes(neighbourhood)
-        of_slots = self.norm(of_slots + self.feed_forward(of_slots))
-        atoms = of_slots[:, 0]
+        neighbourhood = self._neighbourhood(graph, edge_vectors)
+        of_slots, atoms = self._embed(neighbourhood)
         read, read_slots = [atoms], [of_slots]
         for block in self.blocks:
             atoms, of_slots = block(atoms, of_slots, neighbourhood)
@@ -244,3 +264,15 @@ class EScAIP(SpeciesTable, Potential):
                 read_slots.append(of_slots)
         read_out = of_slots if self.conservative else self.slot_readout(read_slots)
         return self.readout(read), read_out, neighbourhood.directions, neighbourhood.log_envelope
+
+    def _neighbourhood(
+        self, graph: AtomicGraph, edge_vectors: Tensor, bond_order: Tensor | None = None
+    ) -> Neighbourhood:
+        species = self.species_lookup[graph.atomic_numbers]
+        return self.neighbourhoods(graph, edge_vectors, species, bond_order)[0]
+
+    def _embed(self, neighbourhood: Neighbourhood) -> tuple[Tensor, Tensor]:
+        """First features of slots (atoms, slots, channels) and of atoms (atoms, channels)."""
+        of_slots = self.attributes(neighbourhood)
+        of_slots = self.norm(of_slots + self.feed_forward(of_slots))
+        return of_slots, of_slots[:, 0]

@@ -101,7 +101,7 @@ class Potential(nn.Module):
         )
 
     def stages(self) -> list[Stage]:
-        """The evaluation as successive parts, of which each sees less far than the whole: at most `num_hops` together.
+        """The evaluation as successive parts, of which each sees less far than the whole.
 
         A potential that is made of layers overrides this; the default is one stage, which is exact for any potential.
         """

@@ -6,8 +6,9 @@ Facet (arXiv:2509.08418), by any tensor product, whose result the sphere mixer t
 this is Facet; with scalars only, EScAIP.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from e3nn.o3 import Irreps
@@ -22,7 +23,7 @@ from sciml.nn.slot_attention import AttentionBlock, AttributeSizes, EdgeAttribut
 from sciml.nn.soft_neighbours import Slots
 from sciml.nn.spherical_harmonics import SphericalHarmonics
 from sciml.potentials.facet import FacetLayer, layer_irreps
-from sciml.potentials.interface import Potential
+from sciml.potentials.interface import Potential, Stage
 from sciml.potentials.species import SpeciesTable
 from sciml.tensor_products import ConvolutionGraph, TensorProduct
 from sciml.tensor_products.backends import read_product
@@ -168,25 +169,92 @@ class Lens(SpeciesTable, Potential):
 
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
         """Energy of each atom, (atoms,), eV, float64, from the `edge_vectors` (edges, 3), Å, float64."""
-        species = self.species_lookup[graph.atomic_numbers]
-        neighbourhood, slots = self.neighbourhoods(graph, edge_vectors, species)
-        distances, directions = polar(edge_vectors.to(self.embedding.dtype))
-        harmonics, basis = self.harmonics(directions), self.basis(distances)
-        first = cast(LensLayer, self.layers[0])
-        senders, receivers = graph.edge_index
-        edges = first.convolution.product.prepare(senders, receivers, graph.num_nodes, check=False)
-        x = self.embedding.index_select(0, species)[:, None, :]  # (atoms, 1, channels)
-        of_slots = self.attributes(neighbourhood)
+        surroundings = self._surroundings(graph, edge_vectors)
+        x = self._embed(graph)
+        of_slots = self.attributes(surroundings.neighbourhood)
         scalars = [x[:, 0]]
-        for layer in self.layers:
-            x, of_slots = layer(x, of_slots, neighbourhood, slots, harmonics, basis, edges)
+        for layer in cast(Sequence[LensLayer], self.layers):
+            x, of_slots = layer.attend(x, of_slots, surroundings)
+            x = layer.convolve(x, of_slots, surroundings)
             scalars.append(x[:, 0])
-        readout = self.readout(torch.cat(scalars, dim=1))[:, 0] * self.energy_scale
-        return self.with_references(readout, graph.atomic_numbers)
+        return self._read_out(torch.cat(scalars, dim=1), graph)
+
+    def stages(self) -> list[Stage]:
+        """The bond order, then attention and convolution of each layer.
+
+        Between them are bond orders, features of atoms and of slots, and the scalars of all layers so far.
+        """
+        hops = 2 if self.needs_reverse_edges else 1
+        stages = [Stage(hops, self._run_bond_order)]
+        for number in range(len(self.layers)):
+            stages.append(Stage(hops, functools.partial(self._run_attention, number)))
+            stages.append(Stage(hops, functools.partial(self._run_convolution, number)))
+        return stages
+
+    def _run_bond_order(self, graph: AtomicGraph, edge_vectors: Tensor, _: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._surroundings(graph, edge_vectors).neighbourhood.bond_order,)
+
+    def _run_attention(
+        self, number: int, graph: AtomicGraph, edge_vectors: Tensor, values: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        surroundings = self._surroundings(graph, edge_vectors, values[0])
+        if number:
+            bond_order, x, of_slots, scalars = values
+        else:
+            bond_order, x = values[0], self._embed(graph)
+            of_slots, scalars = self.attributes(surroundings.neighbourhood), x[:, 0]
+        x, of_slots = cast(LensLayer, self.layers[number]).attend(x, of_slots, surroundings)
+        return bond_order, x, of_slots, scalars
+
+    def _run_convolution(
+        self, number: int, graph: AtomicGraph, edge_vectors: Tensor, values: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        bond_order, x, of_slots, scalars = values
+        surroundings = self._surroundings(graph, edge_vectors, bond_order)
+        x = cast(LensLayer, self.layers[number]).convolve(x, of_slots, surroundings)
+        scalars = torch.cat([scalars, x[:, 0]], dim=1)
+        if number + 1 < len(self.layers):
+            return bond_order, x, of_slots, scalars
+        return (self.with_repulsion(self._read_out(scalars, graph), graph, edge_vectors),)
+
+    def _surroundings(
+        self, graph: AtomicGraph, edge_vectors: Tensor, bond_order: Tensor | None = None
+    ) -> "LensSurroundings":
+        species = self.species_lookup[graph.atomic_numbers]
+        neighbourhood, slots = self.neighbourhoods(graph, edge_vectors, species, bond_order)
+        distances, directions = polar(edge_vectors.to(self.embedding.dtype))
+        senders, receivers = graph.edge_index
+        first = cast(LensLayer, self.layers[0])
+        edges = first.convolution.product.prepare(senders, receivers, graph.num_nodes, check=False)
+        return LensSurroundings(neighbourhood, slots, self.harmonics(directions), self.basis(distances), edges)
+
+    def _embed(self, graph: AtomicGraph) -> Tensor:
+        return self.embedding.index_select(0, self.species_lookup[graph.atomic_numbers])[:, None, :]
+
+    def _read_out(self, scalars: Tensor, graph: AtomicGraph) -> Tensor:
+        return self.with_references(self.readout(scalars)[:, 0] * self.energy_scale, graph.atomic_numbers)
 
     def equivariance_error(self) -> float:
         """Largest relative equivariance error of the tensor products; the sphere mixers are exact."""
         return max(equivariance_error(module) for module in self.modules() if isinstance(module, TensorProduct))
+
+
+class LensSurroundings(NamedTuple):
+    """What every layer knows of the edges.
+
+    Attributes:
+        neighbourhood: of each atom, for the attention.
+        slots: which edge is in which.
+        harmonics: (edges, (lmax + 1)²).
+        basis: radial functions, (edges, num_basis).
+        edges: the graph, as tensor products take it.
+    """
+
+    neighbourhood: Neighbourhood
+    slots: Slots
+    harmonics: Tensor
+    basis: Tensor
+    edges: ConvolutionGraph
 
 
 class LensLayer(nn.Module):
@@ -238,19 +306,15 @@ class LensLayer(nn.Module):
             average_num_neighbors=average_num_neighbors * num_weights,
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        of_slots: Tensor,
-        neighbourhood: Neighbourhood,
-        slots: Slots,
-        harmonics: Tensor,
-        basis: Tensor,
-        edges: ConvolutionGraph,
-    ) -> tuple[Tensor, Tensor]:
-        """Update features of atoms (atoms, components, channels) and of slots (atoms, slots, channels)."""
-        if self.attention is not None:
-            scalars, of_slots = self.attention(x[:, 0], of_slots, neighbourhood)
-            x = torch.cat([scalars[:, None], x[:, 1:]], dim=1)
-        weights = self.weights(of_slots, slots, neighbourhood.log_envelope)
-        return self.convolution(x, harmonics, weighted_basis(basis, weights), edges), of_slots
+    def attend(self, x: Tensor, of_slots: Tensor, surroundings: LensSurroundings) -> tuple[Tensor, Tensor]:
+        """Update the scalars of atoms (atoms, components, channels), and features of slots (atoms, slots, channels)."""
+        if self.attention is None:
+            return x, of_slots
+        scalars, of_slots = self.attention(x[:, 0], of_slots, surroundings.neighbourhood)
+        return torch.cat([scalars[:, None], x[:, 1:]], dim=1), of_slots
+
+    def convolve(self, x: Tensor, of_slots: Tensor, surroundings: LensSurroundings) -> Tensor:
+        """Update features of atoms, (atoms, components, channels)."""
+        weights = self.weights(of_slots, surroundings.slots, surroundings.neighbourhood.log_envelope)
+        basis = weighted_basis(surroundings.basis, weights)
+        return self.convolution(x, surroundings.harmonics, basis, surroundings.edges)

@@ -189,6 +189,6 @@ def _bytes_of(chunk: Tensor, surroundings: Surroundings, memory: PotentialMemory
         part = parts[kind]
         num_edges = len(part.edges)
         if stage.padded:
-            num_edges = len(part.atoms) * surroundings.most_neighbours(part)
+            num_edges = len(part.atoms) * surroundings.most_neighbours
         largest = max(largest, stage.model.bytes(len(part.atoms), num_edges))
     return largest

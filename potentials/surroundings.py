@@ -27,12 +27,16 @@ class Surroundings:
 
     Args:
         graph: its edges sorted by receiver, so that those into one atom are a range.
+
+    Attributes:
+        most_neighbours: largest number of edges into one atom.
     """
 
     def __init__(self, graph: AtomicGraph) -> None:
         self.graph = graph
         self.degrees = torch.bincount(graph.edge_index[1], minlength=graph.num_nodes)
         self.starts = self.degrees.cumsum(0) - self.degrees
+        self.most_neighbours = int(self.degrees.max()) if graph.num_nodes else 0
 
     def part(self, chunk: Tensor, hops: int, *, both_ways: bool = False) -> Part:
         """The atoms within `hops` edges of the chunk, and the edges into all of them but those of the last hop.
@@ -66,13 +70,8 @@ class Surroundings:
             edge_index=torch.searchsorted(part.atoms, graph.edge_index[:, part.edges]),
             edge_shifts=graph.edge_shifts[part.edges],
             num_nodes=len(part.atoms),
+            max_degree=self.most_neighbours,  # so that features of slots have the same shape in all parts
         )
-
-    def most_neighbours(self, part: Part) -> int:
-        """Largest number of edges into one atom of the part, 0 if there are none."""
-        if not len(part.edges):
-            return 0
-        return int(self.graph.edge_index[1, part.edges].unique_consecutive(return_counts=True)[1].max())
 
     def _edges_into(self, atoms: Tensor) -> Tensor:
         """All edges whose receivers are among `atoms`, in the order of these."""

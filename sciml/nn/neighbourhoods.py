@@ -32,8 +32,17 @@ class Neighbourhoods(nn.Module):
         self.bond_order = BondOrientationalOrder(BOND_ORDER_DEGREE)
         self.num_bond_orders = BOND_ORDER_DEGREE + 1
 
-    def forward(self, graph: AtomicGraph, edge_vectors: Tensor, species: Tensor) -> tuple[Neighbourhood, Slots]:
-        """Of all atoms, from the edge vectors (edges, 3), Å, float64, and the index of each atom's element (atoms,)."""
+    def forward(
+        self, graph: AtomicGraph, edge_vectors: Tensor, species: Tensor, bond_order: Tensor | None = None
+    ) -> tuple[Neighbourhood, Slots]:
+        """Neighbourhoods of all atoms.
+
+        Args:
+            graph: edges sorted by receiver.
+            edge_vectors: (edges, 3), Å, float64.
+            species: index of each atom's element, (atoms,).
+            bond_order: what was found before, (atoms, degrees); None to find it.
+        """
         distances, directions = polar(edge_vectors)
         max_degree, reverse = graph.get("max_degree"), None
         if self.num_neighbours is not None:
@@ -50,9 +59,11 @@ class Neighbourhoods(nn.Module):
         )
         dtype = self.basis.centers.dtype
         distances, directions, envelope = (x.to(dtype) for x in (distances, directions, slots.envelope))
+        if bond_order is None:
+            bond_order = self.bond_order(directions, envelope, graph.edge_index[1], graph.num_nodes)
         neighbourhood = Neighbourhood(
             species=species,
-            bond_order=self.bond_order(directions, envelope, graph.edge_index[1], graph.num_nodes),
+            bond_order=bond_order,
             radial=self.basis(slots.fill(distances)),
             sender=slots.atoms(graph.edge_index[0]),
             directions=slots.fill(directions),

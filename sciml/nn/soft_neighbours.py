@@ -81,8 +81,8 @@ def soft_neighbours(
             only padding has, get no slot.
 
     Returns:
-        Slots in the order of x, as many as the largest neighbourhood needs, or `max_degree`, rounded up to a multiple
-        of 8.
+        Slots in the order of the edges, as many as the largest neighbourhood needs, or, with `max_degree`, one for
+        every edge, kept or not; rounded up to a multiple of 8.
 
     Source: EScAIP, arXiv:2410.24169, whose graph is that of arXiv:2410.24169's code ("biknn").
     """
@@ -93,15 +93,16 @@ def soft_neighbours(
         terms = torch.stack([rank / num_neighbours, rank[reverse] / num_neighbours, x])
         x = maximum_width * torch.logsumexp(terms / maximum_width, dim=0)
     kept = x.detach() < _FARTHEST
-    # Edges of each receiver in the order of x, which is only a matter of layout; those not kept come last.
-    order = x.detach().argsort()
-    order = order[receivers[order].argsort(stable=True)]
-    place = _places(receivers[order], num_nodes)
-    most = _most(kept.new_zeros(num_nodes, dtype=torch.int64).index_add(0, receivers, kept.long()), max_degree)
+    # All have a place where the number of slots is known: which place does not depend on how x is rounded then, so that
+    # features of slots can be kept between the stages of an evaluation.
+    placed = kept if max_degree is None else torch.ones_like(kept)
+    place = _places(receivers, num_nodes, placed)
+    most = _most(place + placed, max_degree)
     num_slots = 8 * -(-(most + 1) // 8)
-    edges = torch.full((num_nodes * num_slots + 1,), len(distances), device=order.device)
-    has_slot = kept[order] & (place + 1 < num_slots)
-    edges = edges.index_copy(0, torch.where(has_slot, receivers[order] * num_slots + place + 1, len(edges) - 1), order)
+    edges = torch.full((num_nodes * num_slots + 1,), len(distances), device=distances.device)
+    has_slot = kept & (place + 1 < num_slots)
+    where = torch.where(has_slot, receivers * num_slots + place + 1, len(edges) - 1)
+    edges = edges.index_copy(0, where, torch.arange(len(distances), device=distances.device))
     edges = edges[:-1].view(num_nodes, num_slots)
     squared = x.clamp_max(_FARTHEST).square()
     of_edges = -squared / (1 - squared)
@@ -111,10 +112,14 @@ def soft_neighbours(
     return Slots(edges, log_envelope, torch.where(kept, of_edges.exp(), 0))
 
 
-def _places(receivers: Tensor, num_nodes: int) -> Tensor:
-    """Number of each edge among those of its receiver, (edges,), of receivers in ascending order."""
+def _places(receivers: Tensor, num_nodes: int, counted: Tensor) -> Tensor:
+    """How many edges that are `counted`, (edges,), come before each one with the same receiver, (edges,).
+
+    Receivers are in ascending order.
+    """
+    before = torch.cat([counted.new_zeros(1, dtype=torch.int64), counted.cumsum(0)])
     starts = torch.searchsorted(receivers, torch.arange(num_nodes, device=receivers.device))
-    return torch.arange(len(receivers), device=receivers.device) - starts[receivers]
+    return before[:-1] - before[starts][receivers]
 
 
 def _most(numbers: Tensor, known: int | None) -> int:
@@ -132,7 +137,7 @@ def _soft_ranks(
     distances: Tensor, receivers: Tensor, num_nodes: int, *, cutoff: float, width: float, max_degree: int | None
 ) -> Tensor:
     """ρ of each edge among those of its receiver, (edges,); atoms × (largest number of neighbours)² numbers."""
-    place = _places(receivers, num_nodes)
+    place = _places(receivers, num_nodes, torch.ones_like(receivers, dtype=torch.bool))
     most = _most(place + 1, max_degree)
     # One number more, for the edges that have no place.
     where = torch.where(place < most, receivers * most + place, num_nodes * most)

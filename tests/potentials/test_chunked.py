@@ -23,13 +23,13 @@ LJ = {"epsilon": 0.1, "sigma": 2.5}
 def built(name):
     torch.manual_seed(0)
     common = {"species": [11, 17], "cutoff": CUTOFF}
-    escaip = {**common, "num_blocks": 1, "channels": 16, "num_radial": 16, "radial_channels": 16, "num_heads": 1}
+    escaip = {**common, "num_blocks": 2, "channels": 16, "num_radial": 16, "radial_channels": 16, "num_heads": 1}
     potential = {
         "facet": lambda: Facet(**common, channels=4, lmax=1, num_layers=3, repulsion=True),
         "tdn": lambda: TDN(**common, channels=4, lmax=1, num_heads=2, num_blocks=2, repulsion=True),
         "escaip": lambda: EScAIP(**escaip, num_neighbours=4),
         "escaip, all neighbours": lambda: EScAIP(**escaip, num_neighbours=None),
-        "lens": lambda: Lens(**common, channels=8, lmax=1, num_layers=1, num_heads=1, num_radial=8),
+        "lens": lambda: Lens(**common, channels=8, lmax=1, num_heads=1, num_radial=8),
         "pairs": lambda: LennardJones({"Na-Cl": LJ, "Na-Na": LJ, "Cl-Cl": LJ}, CUTOFF),
     }[name]()
     with torch.no_grad():  # new layers are the identity
@@ -67,7 +67,9 @@ MODELS = ["facet", "tdn", "escaip", "escaip, all neighbours", "lens", "pairs"]
 @pytest.mark.parametrize("name", MODELS)
 def test_chunks_give_what_the_whole_gives(name):
     potential = built(name)
-    structures = [crystal(), Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 9]])]
+    perfect = bulk("NaCl", "rocksalt", a=5.6, cubic=True).repeat((1, 1, 3))  # neighbours at the same distance
+    perfect.positions[0] += 0.1
+    structures = [crystal(), perfect, Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 9]])]
     drifted = crystal(seed=1)  # a slab whose atoms are anywhere
     drifted.pbc = (True, False, True)
     drifted.positions += np.random.default_rng(0).integers(-2, 3, (len(drifted), 1)) * drifted.cell.array[0]
@@ -91,7 +93,9 @@ def test_energies_depend_on_the_edges_within_their_hops_and_on_no_others(name):
     assert int(touched.max()) == potential.num_hops - 1
     last = Surroundings(graph).part(torch.tensor([0]), potential.num_hops)
     assert last.atoms.tolist() == list(range(potential.num_hops + 1))
-    assert sum(stage.hops for stage in potential.stages()) == potential.num_hops
+    stages = potential.stages()
+    # Each of them looks one edge further for those ranks.
+    assert sum(stage.hops for stage in stages) == potential.num_hops + potential.needs_reverse_edges * (len(stages) - 1)
 
 
 def test_a_committee_has_its_spreads():
