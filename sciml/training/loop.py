@@ -10,10 +10,11 @@ unfinished one had written is written again, identically, because an epoch is a 
 and its number.
 """
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,13 +113,16 @@ def fit(
     while not progress.stopped:
         started = time.monotonic()
         number = min(settings.valid_interval, settings.max_epochs - progress.epoch)
+        with rounding_to_tf32(settings.tf32 and fabric.device.type == "cuda"):
+            if recorded is None:
+                row = train_epochs(
+                    number, model, objective, train, optimizer, gradients, average, progress, settings, fabric, reporter
+                )
+            else:
+                row = train_recorded(number, recorded.training, train, progress, settings, fabric, reporter)
         if recorded is None:
-            row = train_epochs(
-                number, model, objective, train, optimizer, gradients, average, progress, settings, fabric, reporter
-            )
             row |= validate(average.model, objective, valid, fabric)
         else:
-            row = train_recorded(number, recorded.training, train, progress, settings, fabric, reporter)
             row |= errors_of(objective, recorded.validation.epoch([b for b in valid.epoch(0) if b]))
         progress.epoch += number
         progress.rows.append({"epoch": progress.epoch, **row})
@@ -151,6 +155,18 @@ def fit(
             reporter.on_epoch(progress)
     logger.info("stopped by %s after epoch %d, step %d", progress.stopped, progress.epoch, progress.step)
     return progress
+
+
+@contextlib.contextmanager
+def rounding_to_tf32(allowed: bool) -> Iterator[None]:
+    """Let torch's matrix products of float32 round to TF32 inside the context; kernels of this package never do."""
+    before = torch.get_float32_matmul_precision()
+    if allowed:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Recorded(NamedTuple):
