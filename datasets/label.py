@@ -23,6 +23,7 @@ from sciml.datasets.walker import LabellingError, Walker, run_walker
 from sciml.datasets.workers import polling, workers
 from sciml.files import atomic_write
 from sciml.messages import differing_settings
+from sciml.potentials.checkpoint import available_weights, shipped_structure
 from sciml.potentials.relaxation import relax
 from sciml.potentials.restart import DynamicsState, read_json, replace_json, replace_text
 
@@ -105,10 +106,10 @@ class Sampling:
 
 
 def load_structure(name: str) -> Atoms:
-    """The last structure of a file that `ase.io.read` knows, or a molecule that `ase.build.molecule` knows.
+    """The last structure of a file that `ase.io.read` knows, that of shipped weights, or a molecule that ASE knows.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it is none of these.
     """
     if Path(name).is_file():
         try:
@@ -117,12 +118,14 @@ def load_structure(name: str) -> Atoms:
             return structure
         except Exception as error:  # the readers of ASE raise whatever they come across
             raise ValueError(f"{name} cannot be read as a structure: {error or type(error).__name__}") from error
+    if name in available_weights():
+        return shipped_structure(name)
     try:
         return molecule(name)
     except KeyError:
         raise ValueError(
-            f"{name!r} is neither a file nor a molecule that ASE knows, such as {', '.join(sorted(g2.names)[:3])} or "
-            "CH3CH2OH"
+            f"{name!r} is neither a file, nor shipped weights, nor a molecule that ASE knows, such as "
+            f"{', '.join(sorted(g2.names)[:3])} or CH3CH2OH"
         ) from None
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sciml.potentials.checkpoint import build_potential as build_potential
     from sciml.potentials.checkpoint import load_potential as load_potential
     from sciml.potentials.checkpoint import save_potential as save_potential
+    from sciml.potentials.checkpoint import shipped_structure as shipped_structure
     from sciml.potentials.committee import Committee as Committee
     from sciml.potentials.escaip import EScAIP as EScAIP
     from sciml.potentials.evaluation import EvaluationResult as EvaluationResult
@@ -31,6 +32,7 @@ _EXPORTS = {
     "build_potential": "checkpoint",
     "load_potential": "checkpoint",
     "save_potential": "checkpoint",
+    "shipped_structure": "checkpoint",
     "Committee": "committee",
     "EScAIP": "escaip",
     "EvaluationResult": "evaluation",

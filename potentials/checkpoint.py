@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import torch
+from ase import Atoms
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -223,6 +225,20 @@ def checkpoint_folder(folder_or_name: str | Path) -> Path:
         f"there is no checkpoint folder {str(folder_or_name)!r} (working directory: {Path.cwd()}) "
         f"and no shipped weights of that name{did_you_mean(str(folder_or_name), names) or ';'} {shipped}"
     )
+
+
+def shipped_structure(name: str) -> Atoms:
+    """A structure that the shipped weights `name` are made for, relaxed with them.
+
+    Raises:
+        ValueError: if there are no such weights, or they came without a structure.
+    """
+    path = checkpoint_folder(name) / "structure.xyz"
+    if not path.is_file():
+        raise ValueError(f"the weights {name} have no structure: {path} is missing")
+    atoms = ase.io.read(path)
+    assert isinstance(atoms, Atoms)
+    return atoms
 
 
 def available_weights() -> list[str]:

@@ -30,12 +30,13 @@ and a cutoff of {card["cutoff"]:g} Å. Energies are in eV, lengths in Å.
 ## Use
 
 ```python
-from ase.build import molecule
-from sciml.potentials import PotentialCalculator
+from ase import units
+from ase.md.langevin import Langevin
+from sciml.potentials import PotentialCalculator, shipped_structure
 
-atoms = molecule("{_example(card["species"])}")  # or any structure of {species}
+atoms = shipped_structure("{name}")  # or a structure of your own
 atoms.calc = PotentialCalculator.from_checkpoint("{name}")
-print(atoms.get_potential_energy(), atoms.get_forces())
+Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, fixcm=False, logfile="-").run(1000)
 ```
 
 ## Accuracy
@@ -71,14 +72,6 @@ def _accuracy_rows(card: Mapping[str, Any]) -> list[str]:
         for key, (title, unit) in _TITLES.items()
         if key in card["validation"] or key in card["test"]
     ]
-
-
-def _example(species: list[str]) -> str:
-    """A molecule that ASE knows by name and that has only these elements, or an atom."""
-    for formula, elements in (("CH3CH2OH", {"H", "C", "O"}), ("H2O", {"H", "O"}), ("CH4", {"H", "C"})):
-        if elements <= set(species):
-            return formula
-    return species[0]
 
 
 def _symmetry(error: float | None) -> str:

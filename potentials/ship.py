@@ -1,7 +1,7 @@
-"""Make shipped weights out of a run: `potentials/weights/NAME` with model.safetensors, config.json and README.md.
+"""Make shipped weights out of a run: `potentials/weights/NAME`, a checkpoint with structure.xyz and README.md.
 
-python -m sciml.potentials.ship runs/ethanol ethanol-lens --data "ethanol, GFN2-xTB, made by sciml label"
-    --licence MIT --limits "one ethanol molecule below 600 K"
+python -m sciml.potentials.ship runs/ethanol ethanol-lens --structure ethanol.xyz
+    --data "ethanol, GFN2-xTB, made by sciml label" --licence MIT --limits "one ethanol molecule below 600 K"
 """
 
 import argparse
@@ -13,11 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
+from ase.optimize import FIRE
 
 from sciml.files import atomic_write
+from sciml.potentials.calculator import PotentialCalculator
 from sciml.potentials.checkpoint import MODELS, WEIGHTS, load_potential, save_potential
+from sciml.potentials.interface import Potential
 from sciml.potentials.model_card import card_text
 from sciml.potentials.run_folder import RunRecord, read_run
 
@@ -28,13 +33,22 @@ _LOCAL_SETTINGS = ("output", "device", "threads", "recorded", "max_time")
 
 
 def ship(
-    run: str, name: str, *, data: str, licence: str, limits: str, weights: Path | None = None, replace: bool = False
+    run: str,
+    name: str,
+    *,
+    structure: str,
+    data: str,
+    licence: str,
+    limits: str,
+    weights: Path | None = None,
+    replace: bool = False,
 ) -> Path:
     """Write the best weights of `run` in float32, and their card, to the folder `weights`/`name`, and return it.
 
     Args:
         run: a run folder, or a checkpoint folder.
         name: by which the weights will be loaded: small letters, digits and dashes.
+        structure: a file whose last frame is near a structure that the weights are made for; it is relaxed with them.
         data: on what was trained, where it is from and under which licence.
         licence: of the weights.
         limits: what the potential must not be used for.
@@ -42,8 +56,8 @@ def ship(
         replace: whether to replace weights of that name.
 
     Raises:
-        ValueError: if the run or the name cannot be used, a text is empty, no errors are known, or the weights are
-            larger than 5 MB.
+        ValueError: if the run or the name cannot be used, a text is empty, no errors are known, the weights are larger
+            than 5 MB, or the structure does not relax.
     """
     if not re.fullmatch(r"[a-z0-9]+([-_][a-z0-9]+)*", name) or name in MODELS:
         raise ValueError(
@@ -79,12 +93,30 @@ def ship(
         size = (folder / "model.safetensors").stat().st_size
         if size > LARGEST:
             raise ValueError(f"the weights take {size / 1e6:.1f} MB, at most {LARGEST / 1e6:.0f} MB are shipped")
+        ase.io.write(folder / "structure.xyz", relaxed(structure, potential), format="extxyz")
         text = card_text(name, card)
         atomic_write(folder / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
         if replace:
             shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder, target)
     return target
+
+
+def relaxed(file: str, potential: Potential) -> Atoms:
+    """The last frame of a file at its minimum, nothing but positions, numbers and cell.
+
+    Raises:
+        ValueError: if forces stay above 0.01 eV/Å.
+    """
+    read = ase.io.read(file, index=-1)
+    assert isinstance(read, Atoms)
+    atoms = Atoms(read.numbers, positions=read.positions, cell=read.cell, pbc=read.pbc)
+    atoms.calc = PotentialCalculator(potential, dtype="float64")
+    with FIRE(atoms, logfile=None) as optimizer:
+        if not optimizer.run(fmax=0.01, steps=2000):
+            raise ValueError(f"{file} does not relax with these weights: forces are still above 0.01 eV/Å")
+    atoms.calc = None
+    return atoms
 
 
 def facts(record: RunRecord) -> dict[str, Any]:
@@ -123,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sciml.potentials.ship", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", help="run folder, or checkpoint folder")
     parser.add_argument("name", help="by which the weights will be loaded")
+    parser.add_argument("--structure", required=True, help="file with a structure that they are made for")
     parser.add_argument("--data", required=True, help="on what was trained, its source and licence")
     parser.add_argument("--licence", required=True, help="of the weights")
     parser.add_argument("--limits", required=True, help="what the potential must not be used for")

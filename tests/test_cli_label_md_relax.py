@@ -54,7 +54,7 @@ def test_label_complains_in_one_line(folder, capsys):
     assert "did you mean tblite" in error
     assert "Traceback" not in error
     assert sciml("label --structure watr --output x.xyz") == 2
-    assert "neither a file nor a molecule" in capsys.readouterr().err
+    assert "neither a file, nor shipped weights, nor a molecule" in capsys.readouterr().err
     assert sciml(f"{LABEL} --dask nonsense") == 2
     assert "tcp://host:8786" in capsys.readouterr().err
 

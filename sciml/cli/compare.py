@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.data import chemical_symbols
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from sciml.cli.compare_plot import Point, plot_front
 from sciml.cli.figures import save_figure
+from sciml.datasets.label import load_structure
 from sciml.environment import describe_environment
 from sciml.files import atomic_write
 from sciml.messages import check_positive
@@ -42,7 +42,8 @@ class Config:
 
     Attributes:
         runs: run folders of `sciml train`, checkpoint folders or names of shipped weights.
-        structure: file whose last frame is timed; by default a periodic box of 64 atoms of the runs' species.
+        structure: what is timed: a file (its last frame), a molecule by name, or shipped weights by name; by default
+            a periodic box of 64 atoms of the runs' species.
         calls: timed evaluations of energy and forces of each potential; the median counts.
         device: where they run: cpu, cuda, cuda:1.
         compile: record an evaluation as a CUDA graph, as `PotentialCalculator(compile=True)` does.
@@ -139,9 +140,7 @@ def structure_for(file: str | None, records: Sequence[RunRecord], potentials: Se
     """
     atoms: Atoms | None = None
     if file is not None:
-        read = ase.io.read(file, index=-1)
-        assert isinstance(read, Atoms)
-        atoms = read
+        atoms = load_structure(file)
         atoms.calc = None
         wanted, what = set(atoms.numbers.tolist()), file
     else:

@@ -24,7 +24,8 @@ class Config:
     """What to simulate. The same command continues a killed run; more steps lengthen a complete one.
 
     Attributes:
-        structure: a file that ASE reads (its last structure counts) or a molecule by name, such as CH3CH2OH.
+        structure: a file that ASE reads (its last structure counts), a molecule by name, such as CH3CH2OH, or
+            the name of shipped weights, for the structure that comes with them.
         output: folder for trajectory.xyz, energies.csv and result.json.
         checkpoint: folder or name of a trained potential.
         calculator: instead of a checkpoint: tblite (GFN2-xTB), emt, lj, or an import path such as package.module:Class.

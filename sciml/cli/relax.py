@@ -20,7 +20,8 @@ class Config:
     """What to relax; the exit code is 1 if it did not converge.
 
     Attributes:
-        structure: a file that ASE reads (its last structure counts) or a molecule by name, such as CH3CH2OH.
+        structure: a file that ASE reads (its last structure counts), a molecule by name, such as CH3CH2OH, or
+            the name of shipped weights, for the structure that comes with them.
         output: file for the final structure; its ending chooses the format (.xyz, .cif, ...).
         checkpoint: folder or name of a trained potential.
         calculator: instead of a checkpoint: tblite (GFN2-xTB), emt, lj, or an import path such as package.module:Class.

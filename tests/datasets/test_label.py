@@ -359,7 +359,7 @@ def test_structures_by_file_and_by_name(tmp_path):
     bulk("Cu").write(tmp_path / "cu.xyz")
     assert load_structure(str(tmp_path / "cu.xyz")).pbc.all()
     assert len(load_structure("CH3CH2OH")) == 9
-    with pytest.raises(ValueError, match="neither a file nor a molecule"):
+    with pytest.raises(ValueError, match="neither a file, nor shipped weights, nor a molecule"):
         load_structure("ethanoool")
     (tmp_path / "junk.dat").write_text("junk")
     with pytest.raises(ValueError, match="cannot be read"):
