@@ -5,7 +5,9 @@ Miklaucic et al., arXiv:2509.08418. What differs from the published model, and w
 - the mixer multiplies two functions on the sphere instead of applying a SiLU to one, because the product is exactly
   equivariant on a finite grid (`activation="silu"` brings the original back, at the price of its error);
 - all of O(3): features change sign under inversion as their parity says, so mirror images have the same energy;
-- norms whose denominators cannot vanish, so that the energy stays smooth where a neighbour crosses the cutoff;
+- radial functions that a network learns instead of splines, and no norms, both of which fit few structures better than
+  they predict others (`radial`, `norms`); norms, if asked for, have denominators that cannot vanish, so that the energy
+  stays smooth where a neighbour crosses the cutoff;
 - all neighbours within the cutoff, never only the nearest k, for the same reason;
 - atomic energies are summed, not averaged: the energy is extensive.
 """
@@ -21,8 +23,8 @@ from torch import Tensor, nn
 from sciml.graphs import AtomicGraph, polar
 from sciml.messages import check_positive
 from sciml.nn.linear import EquivariantLinear, PathLinear, rows_of_blocks
-from sciml.nn.norms import BoundedNorm
-from sciml.nn.radial import SplineBasis
+from sciml.nn.norms import BoundedNorm, IrrepScale
+from sciml.nn.radial import radial_basis
 from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
 from sciml.potentials.interface import Potential, Stage
@@ -52,11 +54,14 @@ class Facet(SpeciesTable, Potential):
         channels: channels of each irrep.
         lmax: largest degree of features and harmonics.
         num_layers: number of layers; atoms see each other over num_layers · cutoff.
-        num_basis: spline functions of each radial weight.
+        num_basis: radial functions, in which the weights of the convolution are linear.
+        radial: "network" (functions that a network learns, common to all weights) or "splines" (fixed ones, as in the
+            publication, which generalise worse from few structures).
         pseudo: whether features of parity -(-1)^l are kept as well. They are gated, the mixer does not see them.
         tensor_product: that of the convolution: a key of `sciml.tensor_products.BACKENDS`, or a mapping with the key
             "backend" and, for "cp", "rank". "vector_signal" needs `pseudo`, and at least three layers to bring what
             it finds back to the scalars; scalars by themselves, which it cannot couple, convolve by "gaunt_grid".
+        norms: whether features are normalised before a layer and after it. With a few layers they only cost accuracy.
         activation: of the mixer: "product" (exact) or "silu" (approximate, see `equivariance_error`).
         average_num_neighbors: n̄, by whose root messages are divided.
         energy_scale: σ, eV.
@@ -77,6 +82,8 @@ class Facet(SpeciesTable, Potential):
         lmax: int = 2,
         num_layers: int = 2,
         num_basis: int = 12,
+        radial: str = "network",
+        norms: bool = False,
         pseudo: bool = False,
         tensor_product: str | Mapping[str, Any] = "clebsch_gordan",
         activation: str = "product",
@@ -114,6 +121,8 @@ class Facet(SpeciesTable, Potential):
             "lmax": lmax,
             "num_layers": num_layers,
             "num_basis": num_basis,
+            "radial": radial,
+            "norms": norms,
             "pseudo": pseudo,
             "tensor_product": product,
             "activation": activation,
@@ -122,7 +131,7 @@ class Facet(SpeciesTable, Potential):
         }
         self.energy_scale = float(energy_scale)
         self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
-        self.basis = SplineBasis(cutoff, num_basis)
+        self.basis = radial_basis(radial, cutoff, num_basis)
         self.harmonics = SphericalHarmonics(lmax)
         self.layers = nn.ModuleList()
         irreps = Irreps("0e")
@@ -133,6 +142,7 @@ class Facet(SpeciesTable, Potential):
                 irreps_edges=layer_irreps(lmax, pseudo=False),
                 channels=channels,
                 num_basis=num_basis,
+                norms=norms,
                 product=product,
                 activation=activation,
                 average_num_neighbors=average_num_neighbors,
@@ -208,11 +218,11 @@ def layer_irreps(lmax: int, *, pseudo: bool) -> Irreps:
 
 
 class FacetLayer(nn.Module):
-    """x ← x + Norm( Mix( m ) ),  m_i = B x_i + n̄^(-1/2) A Σ_{j→i} (C Norm(x)_j) ⊗ Y(r_ij) w(r_ij).
+    """x ← x + s ⊙ Norm( Mix( m ) ),  m_i = B x_i + n̄^(-1/2) A Σ_{j→i} (C Norm(x)_j) ⊗ Y(r_ij) w(r_ij).
 
     Mix is the sphere mixer for the irreps of parity (-1)^l, whose result is gated by sigmoids of the scalars; the
-    scalars themselves go through a two-layer network; the other irreps are only gated. The scale of the last norm
-    starts at zero, so that a new layer is the identity.
+    scalars themselves go through a two-layer network; the other irreps are only gated. The scale s starts at zero, so
+    that a new layer is the identity, or, without norms, at 0.1.
 
     Args:
         irreps_in: irreps of the atoms, one channel each; 0e first.
@@ -220,6 +230,7 @@ class FacetLayer(nn.Module):
         irreps_edges: irreps of the harmonics.
         channels: channels of each irrep.
         num_basis: radial functions.
+        norms: whether there are any.
         product: backend and options of the tensor product; irreps that it does not reach keep to themselves.
         activation: of the sphere mixer.
         average_num_neighbors: n̄.
@@ -239,6 +250,7 @@ class FacetLayer(nn.Module):
         irreps_edges: Irreps,
         channels: int,
         num_basis: int,
+        norms: bool,
         product: Mapping[str, Any],
         activation: str,
         average_num_neighbors: float,
@@ -255,7 +267,7 @@ class FacetLayer(nn.Module):
         self.num_rows = self.irreps_out.dim
         self.channels = channels
         self.message_scale = average_num_neighbors**-0.5
-        self.norm_in = BoundedNorm(irreps_in, channels)
+        self.norm_in = BoundedNorm(irreps_in, channels) if norms else nn.Identity()
         self.linear_senders = EquivariantLinear(irreps_in, channels, channels)
         problem = TensorProductProblem(with_channels, irreps_edges, received, mode="uvu")
         self.product = tensor_product(problem, layout="ir_mul", **product)
@@ -274,7 +286,11 @@ class FacetLayer(nn.Module):
             nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, channels * len(self.irreps_out))
         )
         self.register_buffer("gate_of_row", rows_of_blocks(self.irreps_out)[1:] - 1, persistent=False)
-        self.norm_out = BoundedNorm(self.irreps_out, channels, initial_scale=0.0)
+        self.norm_out: nn.Module
+        if norms:
+            self.norm_out = BoundedNorm(self.irreps_out, channels, initial_scale=0.0)
+        else:
+            self.norm_out = IrrepScale(self.irreps_out, channels, initial_scale=0.1)
 
     def forward(self, x: Tensor, harmonics: Tensor, basis: Tensor, edges: ConvolutionGraph) -> Tensor:
         """Update (atoms, components of irreps_in, channels) to (atoms, components of irreps_out, channels)."""

@@ -18,7 +18,7 @@ from sciml.graphs import AtomicGraph, polar
 from sciml.messages import check_positive
 from sciml.nn.edge_weights import EdgeWeights, weighted_basis
 from sciml.nn.neighbourhoods import Neighbourhoods
-from sciml.nn.radial import SplineBasis
+from sciml.nn.radial import radial_basis
 from sciml.nn.slot_attention import AttentionBlock, AttributeSizes, EdgeAttributes, Neighbourhood
 from sciml.nn.soft_neighbours import Slots
 from sciml.nn.spherical_harmonics import SphericalHarmonics
@@ -46,7 +46,9 @@ class Lens(SpeciesTable, Potential):
         channels: channels of each irrep, and of the slots.
         lmax: largest degree of features and harmonics.
         num_layers: number of layers; each sees over two cutoffs, or one without attention among neighbours.
-        num_basis: spline functions of each radial weight.
+        num_basis: radial functions, in which the weights of the convolution are linear.
+        radial: "network" or "splines", see `Facet`.
+        norms: of the convolution, see `Facet`.
         num_heads: of the attention.
         num_weights: α of each edge.
         attention: "angular"; "radial", whose logits do not depend on the angles between neighbours; or "pair", without
@@ -75,6 +77,8 @@ class Lens(SpeciesTable, Potential):
         lmax: int = 2,
         num_layers: int = 2,
         num_basis: int = 12,
+        radial: str = "network",
+        norms: bool = False,
         num_heads: int = 4,
         num_weights: int = 4,
         attention: str = "angular",
@@ -114,6 +118,8 @@ class Lens(SpeciesTable, Potential):
         options = {
             "lmax": lmax,
             "num_basis": num_basis,
+            "radial": radial,
+            "norms": norms,
             "attention": attention,
             "num_neighbours": num_neighbours,
             "pseudo": pseudo,
@@ -123,7 +129,7 @@ class Lens(SpeciesTable, Potential):
         self.cutoff, self.energy_scale = float(cutoff), float(energy_scale)
         self.needs_reverse_edges, self.pads_neighbours = num_neighbours is not None, True
         self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
-        self.basis = SplineBasis(cutoff, num_basis)
+        self.basis = radial_basis(radial, cutoff, num_basis)
         self.harmonics = SphericalHarmonics(lmax)
         self.neighbourhoods = Neighbourhoods(cutoff, num_radial=num_radial, num_neighbours=num_neighbours)
         attributes = AttributeSizes(
@@ -147,6 +153,7 @@ class Lens(SpeciesTable, Potential):
                 num_weights=num_weights,
                 attention=attention,
                 num_basis=num_basis,
+                norms=norms,
                 product=product,
                 average_num_neighbors=average_num_neighbors,
             )
@@ -269,6 +276,7 @@ class LensLayer(nn.Module):
         num_weights: of each edge.
         attention: one of `ATTENTIONS`.
         num_basis: radial functions.
+        norms: whether the convolution has norms.
         product: backend and options of the tensor product.
         average_num_neighbors: n̄.
     """
@@ -284,6 +292,7 @@ class LensLayer(nn.Module):
         num_weights: int,
         attention: str,
         num_basis: int,
+        norms: bool,
         product: Mapping[str, Any],
         average_num_neighbors: float,
     ) -> None:
@@ -301,6 +310,7 @@ class LensLayer(nn.Module):
             irreps_edges=layer_irreps(irreps_out.lmax, pseudo=False),
             channels=channels,
             num_basis=num_weights * num_basis,
+            norms=norms,
             product=product,
             activation="product",
             average_num_neighbors=average_num_neighbors * num_weights,

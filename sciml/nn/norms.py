@@ -8,6 +8,28 @@ from sciml.nn.constants import ConstantsModule
 from sciml.nn.linear import rows_of_blocks
 
 
+class IrrepScale(nn.Module):
+    """x^b → s_b ⊙ x^b for each irrep b, with a learned scale s_b per channel.
+
+    Args:
+        irreps: blocks b, one channel each.
+        channels: number of channels.
+        initial_scale: value of all s_b at the start.
+    """
+
+    block_of_row: Tensor
+
+    def __init__(self, irreps: Irreps | str, channels: int, *, initial_scale: float) -> None:
+        super().__init__()
+        irreps = Irreps(irreps)
+        self.scale = nn.Parameter(torch.full((len(irreps), channels), initial_scale))
+        self.register_buffer("block_of_row", rows_of_blocks(irreps), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale (nodes, components, channels)."""
+        return x * self.scale.index_select(0, self.block_of_row)
+
+
 class BoundedNorm(ConstantsModule):
     """x^b → s_b ⊙ x^b / √(1 + mean_{m c} |x^b|²) for each irrep b, with a learned scale s_b per channel.
 

@@ -1,7 +1,9 @@
 """Radial bases: functions of the distance that vanish smoothly at the cutoff."""
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.nn.constants import ConstantsModule
 
@@ -82,3 +84,78 @@ class GaussianBasis(ConstantsModule):
     def forward(self, distances: Tensor) -> Tensor:
         """Values b_k(r), (..., num_basis), of distances (...), Å."""
         return torch.exp(-(distances[..., None] / self.spacing - self.centers).square() / 8)
+
+
+class BesselBasis(ConstantsModule):
+    """b_k(r) = ¼ sin(k π r / r_c) r_c / r, k = 1 … n: of order one where neighbours are.
+
+    Orthogonal on the ball with weight r²; what n of them make has no structure finer than r_c / n. They vanish at the
+    cutoff, their slopes do not: for models in which an envelope weighs what comes of an edge.
+
+    Args:
+        cutoff: r_c, Å.
+        num_basis: n, number of functions.
+
+    Raises:
+        ValueError: if there are fewer than 2 functions.
+
+    Source: DimeNet, Gasteiger et al., arXiv:2003.03123, eq. 7.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, cutoff: float, num_basis: int) -> None:
+        super().__init__()
+        if num_basis < 2:
+            raise ValueError(f"got {num_basis} Bessel functions; at least 2 are needed")
+        self.cutoff = float(cutoff)
+        self.register_constant("frequencies", torch.arange(1, num_basis + 1, dtype=torch.float64))
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Values b_k(r), (..., num_basis), of distances (...), Å."""
+        x = (distances[..., None] / self.cutoff).clamp_min(1e-6)  # slots of no edge have the distance zero
+        return (self.frequencies * (math.pi * x)).sin() / (4 * x)
+
+
+class LearnedBasis(nn.Module):
+    """b(r) = u(r / r_c) W₃ SiLU( W₂ SiLU( W₁ u(r / r_c) B(r) + c₁ ) + c₂ ) + u(r / r_c) c₃ of Bessel functions B.
+
+    Radial functions that are shared by all that is linear in them, and as smooth as a few Bessel functions make them:
+    with 50 structures of acetylacetone to learn from, Facet's forces on others are a sixth better with these than with
+    independent splines (README), which have as much to choose at any distance. u is the `envelope`.
+
+    Args:
+        cutoff: r_c, Å.
+        num_basis: functions b.
+        num_bessel: functions B.
+        hidden: width of the network.
+
+    Source: radial networks of NequIP, arXiv:2101.03164, with one set of functions for all paths.
+    """
+
+    def __init__(self, cutoff: float, num_basis: int, *, num_bessel: int = 8, hidden: int = 64) -> None:
+        super().__init__()
+        self.cutoff = float(cutoff)
+        self.bessel = BesselBasis(cutoff, num_bessel)
+        self.network = nn.Sequential(
+            nn.Linear(num_bessel, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, num_basis)
+        )
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Values b_k(r), (..., num_basis), of distances (...), Å; exactly zero from the cutoff on."""
+        fade = envelope(distances / self.cutoff)[..., None]
+        return self.network(self.bessel(distances) * fade) * fade
+
+
+def radial_basis(kind: str, cutoff: float, num_basis: int) -> nn.Module:
+    """`SplineBasis` ("splines") or `LearnedBasis` ("network"), for weights that are linear in radial functions.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in RADIAL_BASES:
+        raise ValueError(f"got the radial functions {kind!r}; available: {', '.join(RADIAL_BASES)}")
+    return RADIAL_BASES[kind](cutoff, num_basis)
+
+
+RADIAL_BASES = {"splines": SplineBasis, "network": LearnedBasis}

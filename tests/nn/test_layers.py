@@ -1,12 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
 
 from sciml.nn.linear import EquivariantLinear, PathLinear
 from sciml.nn.norms import BoundedNorm
-from sciml.nn.radial import SplineBasis
+from sciml.nn.radial import BesselBasis, LearnedBasis, SplineBasis, radial_basis
 from sciml.nn.sphere_mixer import SphereMixer
 from sciml.nn.spherical_harmonics import SphericalHarmonics
 from sciml.tensor_products.sphere import sphere_grid
@@ -168,6 +169,31 @@ def test_spline_basis_reproduces_quintics_inside():
     assert (basis(r) @ coefficients - quintic).abs().max() < 1e-9
 
 
-def test_spline_basis_refuses_too_few_functions():
-    with pytest.raises(ValueError, match="at least 2"):
-        SplineBasis(5.0, 1)
+def test_bessel_functions_are_orthogonal_on_the_ball():
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(60))
+    r, weights = 2.5 * (nodes + 1), 2.5 * weights
+    values = BesselBasis(5.0, 8).double()(r)
+    overlap = torch.einsum("r,ri,rj->ij", weights * r**2, values, values)
+    expected = 5.0**3 / 32  # ∫ (¼ r_c sin)² dr
+    torch.testing.assert_close(overlap, expected * torch.eye(8, dtype=torch.float64), rtol=0, atol=1e-12)
+    x = torch.zeros(3, dtype=torch.float64, requires_grad=True)  # slots without an edge
+    for derivative in derivatives(BesselBasis(5.0, 8).double(), x, 2):
+        assert derivative.isfinite().all()
+
+
+def test_learned_functions_vanish_smoothly_at_the_cutoff():
+    torch.manual_seed(0)
+    basis = LearnedBasis(5.0, 6).double()
+    r = torch.tensor([4.5, 5.0 - 1e-3, 5.0, 5.5], dtype=torch.float64, requires_grad=True)
+    values = basis(r)
+    assert values[0].abs().max() > 1e-4
+    assert (values[1:].abs() < 1e-100).all()
+    assert all((derivative[1:].abs() < 1e-90).all() for derivative in derivatives(basis, r, 3))
+
+
+def test_radial_bases_refuse_nonsense():
+    for basis in (SplineBasis, BesselBasis):
+        with pytest.raises(ValueError, match="at least 2"):
+            basis(5.0, 1)
+    with pytest.raises(ValueError, match="available: splines, network"):
+        radial_basis("spline", 5.0, 8)
