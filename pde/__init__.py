@@ -1,4 +1,7 @@
-"""Solvers of partial differential equations: each a `Stepper`, from the fields at one time to those a step later."""
+"""Solvers of partial differential equations, and networks that learn to do the same.
+
+A `Stepper` takes the fields at one time to those a step later; so does a trained `SineNet`.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from sciml.pde.incompressible import KolmogorovForcing as KolmogorovForcing
     from sciml.pde.shallow_water import ShallowWater as ShallowWater
     from sciml.pde.shallow_water_volumes import ShallowWaterVolumes as ShallowWaterVolumes
+    from sciml.pde.sinenet import SineNet as SineNet
     from sciml.pde.smoke import BuoyantSmoke as BuoyantSmoke
     from sciml.pde.stepper import Stepper as Stepper
     from sciml.pde.stepper import UnstableError as UnstableError
@@ -22,6 +26,7 @@ _EXPORTS = {
     "KolmogorovForcing": "incompressible",
     "ShallowWater": "shallow_water",
     "ShallowWaterVolumes": "shallow_water_volumes",
+    "SineNet": "sinenet",
     "BuoyantSmoke": "smoke",
     "Stepper": "stepper",
     "UnstableError": "stepper",
