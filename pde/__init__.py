@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from sciml.pde.grid import Grid as Grid
     from sciml.pde.incompressible import IncompressibleNavierStokes as IncompressibleNavierStokes
     from sciml.pde.incompressible import KolmogorovForcing as KolmogorovForcing
+    from sciml.pde.rollouts import Rollout as Rollout
+    from sciml.pde.rollouts import rollout as rollout
     from sciml.pde.shallow_water import ShallowWater as ShallowWater
     from sciml.pde.shallow_water_volumes import ShallowWaterVolumes as ShallowWaterVolumes
     from sciml.pde.sinenet import SineNet as SineNet
@@ -24,6 +26,8 @@ _EXPORTS = {
     "Grid": "grid",
     "IncompressibleNavierStokes": "incompressible",
     "KolmogorovForcing": "incompressible",
+    "Rollout": "rollouts",
+    "rollout": "rollouts",
     "ShallowWater": "shallow_water",
     "ShallowWaterVolumes": "shallow_water_volumes",
     "SineNet": "sinenet",
