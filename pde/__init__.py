@@ -3,8 +3,9 @@
 A `Stepper` takes the fields at one time to those a step later; so does a trained `SineNet`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciml.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from sciml.pde.compressible import CompressibleNavierStokes as CompressibleNavierStokes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sciml.pde.stepper import Stepper as Stepper
     from sciml.pde.stepper import UnstableError as UnstableError
 
-# Imported when first used, because torch takes a second.
 _EXPORTS = {
     "CompressibleNavierStokes": "compressible",
     "Grid": "grid",
@@ -38,12 +38,4 @@ _EXPORTS = {
 
 __all__ = sorted(_EXPORTS)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

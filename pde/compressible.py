@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from sciml.messages import check_positive, did_you_mean
+from sciml.pde.finite_volumes import FiniteVolumes, with_ends
 from sciml.pde.grid import Grid
 from sciml.pde.limiters import LIMITERS
 from sciml.pde.riemann import hllc
-from sciml.pde.stepper import Field, Stepper, UnstableError
-
-_MOST_SUBSTEPS = 100_000
+from sciml.pde.stepper import Field
 
 
-class CompressibleNavierStokes(Stepper):
+class CompressibleNavierStokes(FiniteVolumes):
     """∂ρ/∂t + ∇·(ρv) = 0,   ∂(ρv)/∂t + ∇·(ρ v v + p) = ∇·τ,   ∂E/∂t + ∇·((E + p) v) = ∇·(τ·v + κ ∇T)
 
     with E = p/(γ−1) + ½ρv², T = p/ρ, τ = η (∇v + ∇vᵀ) + (ζ − ⅔η) (∇·v), κ = η γ / ((γ−1) Pr).
@@ -98,28 +97,6 @@ class CompressibleNavierStokes(Stepper):
         p = (self.gamma - 1) * (energy - 0.5 * rho * (v_x**2 + v_y**2))
         return torch.stack([rho, p, v_x, v_y], dim=1)
 
-    def advance(self, state: Tensor) -> Tensor:
-        """One frame, in steps that the Courant number allows.
-
-        Raises:
-            UnstableError: if fields are no numbers any more.
-        """
-        left = torch.full((len(state),), self.dt, dtype=state.dtype, device=state.device)
-        for _ in range(_MOST_SUBSTEPS):
-            if not bool((left > 0).any()):
-                return state
-            allowed = self.allowed_steps(self.decode(state))
-            if not bool(torch.isfinite(allowed).all()):
-                break
-            # Two steps of equal length rather than a whole and a rest of almost nothing.
-            step = torch.where(allowed >= left, left, torch.minimum(allowed, left / 2))
-            state = self._heun(state, step[:, None, None, None])
-            left = left - step
-        raise UnstableError(
-            f"{type(self).__name__}: fields are no numbers, or so fast that a frame takes more than {_MOST_SUBSTEPS} "
-            "steps; look at the initial fields and the viscosity"
-        )
-
     def allowed_steps(self, u: Tensor) -> Tensor:
         """Longest step of each sample, (batch,), by waves and by viscosity."""
         rho, p, v_x, v_y = u.unbind(1)
@@ -130,11 +107,7 @@ class CompressibleNavierStokes(Stepper):
         diffusion = spread / rho.amin(dim=(1, 2)) * 2 * (d_x**-2 + d_y**-2)
         return 1 / (waves / self.courant + diffusion / 0.5)
 
-    def _heun(self, state: Tensor, dt: Tensor) -> Tensor:
-        middle = self._explicit(state, dt)
-        return 0.5 * (state + self._explicit(middle, dt))
-
-    def _explicit(self, state: Tensor, dt: Tensor) -> Tensor:
+    def explicit_step(self, state: Tensor, dt: Tensor) -> Tensor:
         """One explicit step; without slopes for samples whose densities or pressures would not stay positive."""
         new = state - dt * self._divergence(state, self.limiter)
         bad = ~self._positive(new)
@@ -160,7 +133,7 @@ class CompressibleNavierStokes(Stepper):
     def _inviscid(self, u: Tensor, axis: int, limiter: str) -> Tensor:
         """Fluxes through all faces across an axis, (batch, 4, faces ...)."""
         dim = 2 + axis
-        padded = self._padded(u, axis, 2)
+        padded = self._with_ends(u, axis, 2)
         difference = padded.diff(dim=dim)
         count = difference.shape[dim] - 1
         slope = LIMITERS[limiter](difference.narrow(dim, 0, count), difference.narrow(dim, 1, count))
@@ -178,7 +151,7 @@ class CompressibleNavierStokes(Stepper):
         """τ and τ·v + κ ∇T through all faces across an axis."""
         dim, other = 2 + axis, 3 - axis
         spacings = self.grid.spacings
-        padded = self._padded(self._padded(u, axis, 1), 1 - axis, 1)
+        padded = self._with_ends(self._with_ends(u, axis, 1), 1 - axis, 1)
         inside = padded.narrow(other, 1, u.shape[other])
         across = inside.diff(dim=dim) / spacings[axis]  # derivatives across the faces
         sides = (padded.narrow(other, 2, u.shape[other]) - padded.narrow(other, 0, u.shape[other])) / (
@@ -198,15 +171,8 @@ class CompressibleNavierStokes(Stepper):
         momenta = [tau_normal, tau_tangent] if axis == 0 else [tau_tangent, tau_normal]
         return torch.stack([torch.zeros_like(work), *momenta, work + heat], dim=1)
 
-    def _padded(self, u: Tensor, axis: int, width: int) -> Tensor:
-        """Add `width` cells beyond both ends of an axis: the other end's, or mirror images."""
-        dim, size = 2 + axis, u.shape[2 + axis]
-        if self.grid.boundaries[axis] == "periodic":
-            return torch.cat([u.narrow(dim, size - width, width), u, u.narrow(dim, 0, width)], dim=dim)
-        sign = torch.ones(4, dtype=u.dtype, device=u.device)
-        sign[2 + axis] = -1
-        mirrored = u.flip(dim) * sign[:, None, None]
-        return torch.cat([mirrored.narrow(dim, size - width, width), u, mirrored.narrow(dim, 0, width)], dim=dim)
+    def _with_ends(self, u: Tensor, axis: int, width: int) -> Tensor:
+        return with_ends(u, self.grid, axis, width, odd=(2 + axis,))
 
 
 def sound_speed(u: Tensor, gamma: float) -> Tensor:

@@ -4,14 +4,13 @@ import torch
 from torch import Tensor
 
 from sciml.messages import check_positive, did_you_mean
+from sciml.pde.finite_volumes import FiniteVolumes, with_ends
 from sciml.pde.grid import Grid
 from sciml.pde.limiters import LIMITERS
-from sciml.pde.stepper import Field, Stepper, UnstableError
-
-_MOST_SUBSTEPS = 100_000
+from sciml.pde.stepper import Field
 
 
-class ShallowWaterVolumes(Stepper):
+class ShallowWaterVolumes(FiniteVolumes):
     """∂h/∂t + ∇·(h v) = 0,   ∂(h v)/∂t + ∇·(h v v) + ∇(½ g h²) = −g h ∇b − f e_z × (h v)
 
     over the ground b. Averages over cells; limited linear functions of the surface h + b, of h and of v inside cells;
@@ -86,35 +85,16 @@ class ShallowWaterVolumes(Stepper):
         wet = h > 1e-10 * h.amax(dim=(1, 2, 3), keepdim=True)
         return torch.cat([h, torch.where(wet, state[:, 1:] / torch.where(wet, h, 1), 0)], dim=1)
 
-    def advance(self, state: Tensor) -> Tensor:
-        """One frame, in steps that the Courant number allows.
-
-        Raises:
-            UnstableError: if fields are no numbers any more.
-        """
-        left = torch.full((len(state),), self.dt, dtype=state.dtype, device=state.device)
-        for _ in range(_MOST_SUBSTEPS):
-            if not bool((left > 0).any()):
-                return state
-            allowed = self.allowed_steps(self.decode(state))
-            if not bool((allowed > 0).all()):
-                break
-            step = torch.where(allowed >= left, left, torch.minimum(allowed, left / 2))
-            dt = step[:, None, None, None]
-            middle = self._turned(state + dt * self._change(state), dt)
-            state = 0.5 * (state + self._turned(middle + dt * self._change(middle), dt))
-            left = left - step
-        raise UnstableError(
-            f"{type(self).__name__}: fields are no numbers, or a frame takes more than {_MOST_SUBSTEPS} steps; look at "
-            "the initial fields"
-        )
-
     def allowed_steps(self, u: Tensor) -> Tensor:
         """Longest step of each sample, (batch,)."""
         wave = (self.gravity * u[:, 0]).sqrt()
         d_x, d_y = self.grid.spacings
         rate = ((u[:, 1].abs() + wave) / d_x + (u[:, 2].abs() + wave) / d_y).amax(dim=(1, 2))
         return self.courant / rate.clamp_min(torch.finfo(u.dtype).tiny)
+
+    def explicit_step(self, state: Tensor, dt: Tensor) -> Tensor:
+        """Fluxes and ground, then the turn of the plane."""
+        return self._turned(state + dt * self._change(state), dt)
 
     def _turned(self, state: Tensor, dt: Tensor) -> Tensor:
         """Momenta turned by −f dt, which is exact for the Coriolis force alone."""
@@ -138,7 +118,7 @@ class ShallowWaterVolumes(Stepper):
         dim = 2 + axis
         # Height, velocity across, velocity along, surface.
         order = (0, 1, 2) if axis == 0 else (0, 2, 1)
-        cells = self._padded(torch.cat([u[:, order], u[:, :1] + ground], dim=1), axis)
+        cells = with_ends(torch.cat([u[:, order], u[:, :1] + ground], dim=1), self.grid, axis, 2, odd=(1,))
         difference = cells.diff(dim=dim)
         count = difference.shape[dim] - 1
         slope = self.limiter(difference.narrow(dim, 0, count), difference.narrow(dim, 1, count))
@@ -168,15 +148,6 @@ class ShallowWaterVolumes(Stepper):
         change = torch.cat([change[:, :1], change[:, 1:2] + centred[:, None], change[:, 2:]], dim=1)
         change = change / self.grid.spacings[axis]
         return change if axis == 0 else change[:, (0, 2, 1)]
-
-    def _padded(self, cells: Tensor, axis: int) -> Tensor:
-        """Two cells beyond both ends of an axis: the other end's, or mirror images."""
-        dim, size = 2 + axis, cells.shape[2 + axis]
-        if self.grid.boundaries[axis] == "periodic":
-            return torch.cat([cells.narrow(dim, size - 2, 2), cells, cells.narrow(dim, 0, 2)], dim=dim)
-        sign = torch.tensor([1, -1, 1, 1], dtype=cells.dtype, device=cells.device)
-        mirrored = cells.flip(dim) * sign[:, None, None]
-        return torch.cat([mirrored.narrow(dim, size - 2, 2), cells, mirrored.narrow(dim, 0, 2)], dim=dim)
 
 
 def _hll(h_l: Tensor, u_l: Tensor, v_l: Tensor, h_r: Tensor, u_r: Tensor, v_r: Tensor, gravity: float) -> Tensor:

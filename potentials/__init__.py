@@ -1,7 +1,8 @@
 """Interatomic potentials, their ASE calculator and checkpoints."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciml.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from sciml.potentials.analytic import LennardJones as LennardJones
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sciml.potentials.tdn import TDN as TDN
     from sciml.potentials.transip import TransIP as TransIP
 
-# Imported when first used, because torch and e3nn take seconds.
 _EXPORTS = {
     "LennardJones": "analytic",
     "Morse": "analytic",
@@ -47,12 +47,4 @@ _EXPORTS = {
 
 __all__ = sorted(_EXPORTS)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

@@ -20,6 +20,7 @@ _PARTS = (
     "graphs",
     "integrators",
     "kernels",
+    "lazy_exports",
     "messages",
     "neighbors",
     "nn",
