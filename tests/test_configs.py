@@ -15,7 +15,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 def test_a_configuration_is_taken_and_its_model_can_be_built(path):
     config = parse_config(Config, ["--config", str(path)], program="sciml train", description="")
     assert config.output == f"runs/{path.stem}"
-    assert all(name.startswith("$SCIML_DATA/") for name in config.train)
+    assert all(name.startswith("$SCIML_DATA/") for name in [*config.train, *(config.valid or [])])
     arguments = dict(config.model)
     assert arguments["name"] in MODELS
     build_potential(arguments.pop("name"), {"species": [1, 6, 8], **arguments})
