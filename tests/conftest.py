@@ -1,5 +1,6 @@
 """Every test starts from the same seeds and leaves torch's defaults as it found them."""
 
+import os
 import random
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    # Kernels run in Triton's interpreter, which has to be chosen before anything imports Triton.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)
