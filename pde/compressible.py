@@ -1,16 +1,13 @@
 """Compressible flow of an ideal gas by finite volumes."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from sciml.messages import check_positive, did_you_mean
-from sciml.pde.finite_volumes import FiniteVolumes, with_ends
+from sciml.messages import check_not_negative, check_positive
+from sciml.pde.finite_volumes import FiniteVolumes, with_ends, with_slopes
 from sciml.pde.grid import Grid
-from sciml.pde.limiters import LIMITERS
 from sciml.pde.riemann import hllc
-from sciml.pde.stepper import Field
+from sciml.pde.stepper import Field, symmetries_of
 
 
 class CompressibleNavierStokes(FiniteVolumes):
@@ -55,21 +52,15 @@ class CompressibleNavierStokes(FiniteVolumes):
         limiter: str = "monotonised_central",
         courant: float = 0.4,
     ) -> None:
-        check_positive({"dt": dt, "prandtl": prandtl, "courant": courant})
+        super().__init__(grid, dt, limiter=limiter, courant=courant, positive="densities and pressures")
+        check_positive({"prandtl": prandtl})
         if not gamma > 1:
             raise ValueError(f"got gamma={gamma}; it must be above 1")
-        if courant > 0.5:
-            raise ValueError(f"got courant={courant}; beyond 0.5 densities and pressures need not stay positive")
-        if shear_viscosity < 0 or bulk_viscosity < 0:
-            raise ValueError("got a negative viscosity; the flow would not have a solution")
-        if limiter not in LIMITERS:
-            hint = did_you_mean(limiter, list(LIMITERS)) or ";"
-            raise ValueError(f"got limiter={limiter!r}{hint} available: {', '.join(LIMITERS)}")
-        self.grid, self.dt, self.gamma, self.courant = grid, dt, gamma, courant
+        check_not_negative({"shear_viscosity": shear_viscosity, "bulk_viscosity": bulk_viscosity})
+        self.gamma = gamma
         self.shear_viscosity, self.bulk_viscosity = shear_viscosity, bulk_viscosity
         self.conductivity = shear_viscosity * gamma / ((gamma - 1) * prandtl)
-        self.limiter = limiter
-        self.symmetries = frozenset({"translation", "reflection"} | ({"rotation"} if grid.is_square else set()))
+        self.symmetries = symmetries_of(grid)
         self.fields = [
             Field("density", "M/L²"),
             Field("pressure", "M/T²"),
@@ -133,11 +124,8 @@ class CompressibleNavierStokes(FiniteVolumes):
     def _inviscid(self, u: Tensor, axis: int, limiter: str) -> Tensor:
         """Fluxes through all faces across an axis, (batch, 4, faces ...)."""
         dim = 2 + axis
-        padded = self._with_ends(u, axis, 2)
-        difference = padded.diff(dim=dim)
-        count = difference.shape[dim] - 1
-        slope = LIMITERS[limiter](difference.narrow(dim, 0, count), difference.narrow(dim, 1, count))
-        cells = padded.narrow(dim, 1, count)
+        cells, slope = with_slopes(self._with_ends(u, axis, 2), dim, limiter)
+        count = cells.shape[dim]
         half = 0.5 * slope
         # Slopes that reach below zero at a face are flattened.
         reach = (half[:, :2].abs() / cells[:, :2]).amax(dim=1, keepdim=True)
@@ -173,21 +161,3 @@ class CompressibleNavierStokes(FiniteVolumes):
 
     def _with_ends(self, u: Tensor, axis: int, width: int) -> Tensor:
         return with_ends(u, self.grid, axis, width, odd=(2 + axis,))
-
-
-def sound_speed(u: Tensor, gamma: float) -> Tensor:
-    """√(γ p / ρ) of fields (batch, 4, ...), (batch, ...)."""
-    return (gamma * u[:, 1] / u[:, 0]).sqrt()
-
-
-def entropy_wave(grid: Grid, time: float, *, velocity: tuple[float, float] = (1.0, 0.5)) -> Tensor:
-    """Cell averages of ρ = 1 + 0.2 sin(2π (x − v_x t) / L_x) at uniform pressure and velocity: carried, nothing else.
-
-    An exact solution without viscosity, (1, 4, *grid), for tests of the order.
-    """
-    x, _ = grid.centers()
-    k = 2 * math.pi / grid.lengths[0]
-    smear = math.sin(k * grid.spacings[0] / 2) / (k * grid.spacings[0] / 2)
-    rho = 1 + 0.2 * smear * torch.sin(k * (x - velocity[0] * time))
-    ones = torch.ones_like(x)
-    return torch.stack([rho, ones, velocity[0] * ones, velocity[1] * ones])[None]

@@ -6,7 +6,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from sciml.messages import check_positive, did_you_mean
 from sciml.pde.grid import Grid
+from sciml.pde.limiters import LIMITERS
 from sciml.pde.stepper import Stepper, UnstableError
 
 _MOST_SUBSTEPS = 100_000
@@ -18,11 +20,25 @@ class FiniteVolumes(Stepper):
     Source: C.-W. Shu and S. Osher, J. Comput. Phys. 77, 439 (1988): a mean of explicit steps, which keeps what they
     keep.
 
-    Attributes:
-        courant: largest Courant number of a step.
+    Args:
+        grid: of cells.
+        dt: time of a frame.
+        limiter: of the slopes inside cells, a key of `sciml.pde.limiters.LIMITERS`.
+        courant: largest Courant number of a step, at most 0.5.
+        positive: what need not stay positive beyond, for the message.
+
+    Raises:
+        ValueError: for numbers that are not positive, a larger Courant number, or an unknown limiter.
     """
 
-    courant: float
+    def __init__(self, grid: Grid, dt: float, *, limiter: str, courant: float, positive: str) -> None:
+        check_positive({"dt": dt, "courant": courant})
+        if courant > 0.5:
+            raise ValueError(f"got courant={courant}; beyond 0.5 {positive} need not stay positive")
+        if limiter not in LIMITERS:
+            hint = did_you_mean(limiter, list(LIMITERS)) or ";"
+            raise ValueError(f"got limiter={limiter!r}{hint} available: {', '.join(LIMITERS)}")
+        self.grid, self.dt, self.limiter, self.courant = grid, dt, limiter, courant
 
     @abstractmethod
     def allowed_steps(self, u: Tensor) -> Tensor:
@@ -55,6 +71,14 @@ class FiniteVolumes(Stepper):
             f"{type(self).__name__}: fields are no numbers, or so fast that a frame takes more than {_MOST_SUBSTEPS} "
             "steps; look at the initial fields and the viscosity"
         )
+
+
+def with_slopes(cells: Tensor, dim: int, limiter: str) -> tuple[Tensor, Tensor]:
+    """All cells along `dim` but the first and the last, and the difference of their functions from end to end."""
+    difference = cells.diff(dim=dim)
+    count = difference.shape[dim] - 1
+    slope = LIMITERS[limiter](difference.narrow(dim, 0, count), difference.narrow(dim, 1, count))
+    return cells.narrow(dim, 1, count), slope
 
 
 def with_ends(cells: Tensor, grid: Grid, axis: int, width: int, *, odd: Collection[int]) -> Tensor:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.messages import check_positive
+from sciml.messages import check_not_negative, check_positive
 from sciml.pde.grid import Grid
-from sciml.pde.spectral import Waves, integrating_factor_step, to_points, to_waves, waves
-from sciml.pde.stepper import Field, Stepper
+from sciml.pde.spectral import Waves, curl, integrating_factor_step, to_points, to_waves, waves
+from sciml.pde.stepper import Field, Stepper, symmetries_of
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,13 @@ class IncompressibleNavierStokes(Stepper):
         scalar_diffusivity: float | None = None,
     ) -> None:
         check_positive({"dt": dt})
-        for name, value in {"viscosity": viscosity, "drag": drag, "scalar_diffusivity": scalar_diffusivity}.items():
-            if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"got {name}={value}; it must not be negative")
+        check_not_negative({"viscosity": viscosity, "drag": drag, "scalar_diffusivity": scalar_diffusivity or 0.0})
         waves(grid, torch.float64, torch.device("cpu"))  # raises if the grid does not do
         self.grid, self.dt = grid, dt
         self.viscosity, self.drag, self.forcing, self.scalar_diffusivity = viscosity, drag, forcing, scalar_diffusivity
         self.fields = [Field("velocity_x", "L/T", 0), Field("velocity_y", "L/T", 1)]
         if forcing is None:
-            self.symmetries = frozenset({"translation", "reflection"} | ({"rotation"} if grid.is_square else set()))
+            self.symmetries = symmetries_of(grid)
         if scalar_diffusivity is not None:
             self.fields.append(Field("scalar"))
         self._decays: dict[tuple[torch.dtype, torch.device], Tensor] = {}
@@ -85,7 +83,7 @@ class IncompressibleNavierStokes(Stepper):
         """Coefficients of ω, of the scalar, and, in a channel of their own each, the mean velocities."""
         k = self._waves(u)
         v = to_waves(u)  # (batch, channels, waves)
-        vorticity = 1j * (k.k_x * v[:, 1] - k.k_y * v[:, 0])
+        vorticity = curl(v[:, :2], k)
         means = torch.zeros_like(v[:, :2])
         means[:, :, 0, 0] = v[:, :2, 0, 0]
         return torch.cat([vorticity[:, None], v[:, 2:], means], dim=1) * k.kept

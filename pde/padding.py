@@ -49,7 +49,6 @@ class PaddedConv(nn.Conv2d):
     """
 
     def __init__(self, channels_in: int, channels_out: int, padding: tuple[str, str]) -> None:
-        self.of_axes = padding
         plain = padding == ("zeros", "zeros")
         super().__init__(channels_in, channels_out, 3, padding=1 if plain else 0)
         self.of_axes = padding

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.messages import check_positive
+from sciml.messages import check_not_negative, check_positive
 from sciml.pde.grid import Grid
-from sciml.pde.spectral import integrating_factor_step, to_points, to_waves, waves
-from sciml.pde.stepper import Field, Stepper
+from sciml.pde.spectral import curl, integrating_factor_step, to_points, to_waves, waves
+from sciml.pde.stepper import Field, Stepper, symmetries_of
 
 
 class ShallowWater(Stepper):
@@ -49,16 +49,11 @@ class ShallowWater(Stepper):
         hyperviscosity: float = 0.0,
     ) -> None:
         check_positive({"dt": dt, "gravity": gravity})
-        for name, value in {"viscosity": viscosity, "hyperviscosity": hyperviscosity}.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"got {name}={value}; it must not be negative")
+        check_not_negative({"viscosity": viscosity, "hyperviscosity": hyperviscosity})
         waves(grid, torch.float64, torch.device("cpu"))  # raises if the grid does not do
         self.grid, self.dt, self.gravity, self.coriolis = grid, dt, gravity, coriolis
         self.viscosity, self.hyperviscosity = viscosity, hyperviscosity
-        # A turning plane is not its own mirror image.
-        self.symmetries = frozenset(
-            {"translation"} | ({"rotation"} if grid.is_square else set()) | (set() if coriolis else {"reflection"})
-        )
+        self.symmetries = symmetries_of(grid, turning=bool(coriolis))
         self.fields = [Field("height", "L"), Field("velocity_x", "L/T", 0), Field("velocity_y", "L/T", 1)]
 
     def check(self, u: Tensor) -> None:
@@ -93,7 +88,7 @@ class ShallowWater(Stepper):
 
     def _change(self, state: Tensor) -> Tensor:
         k = waves(self.grid, state.real.dtype, state.device)
-        vorticity = 1j * (k.k_x * state[:, 2] - k.k_y * state[:, 1])
+        vorticity = curl(state[:, 1:], k)
         h, v_x, v_y, zeta = to_points(torch.cat([state, vorticity[:, None]], dim=1), self.grid).unbind(1)
         turning = zeta + self.coriolis
         head = self.gravity * h + 0.5 * (v_x**2 + v_y**2)
@@ -112,6 +107,5 @@ class ShallowWater(Stepper):
     def potential_enstrophy(self, u: Tensor) -> Tensor:
         """∫ ½ (ζ + f)² / h, (batch,)."""
         k = waves(self.grid, u.dtype, u.device)
-        v = to_waves(u[:, 1:])
-        zeta = to_points(1j * (k.k_x * v[:, 1] - k.k_y * v[:, 0]), self.grid)
+        zeta = to_points(curl(to_waves(u[:, 1:]), k), self.grid)
         return (0.5 * (zeta + self.coriolis) ** 2 / u[:, 0]).sum(dim=(1, 2)) * self.grid.cell_volume

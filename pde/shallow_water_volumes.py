@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from sciml.messages import check_positive, did_you_mean
-from sciml.pde.finite_volumes import FiniteVolumes, with_ends
+from sciml.messages import check_positive
+from sciml.pde.finite_volumes import FiniteVolumes, with_ends, with_slopes
 from sciml.pde.grid import Grid
-from sciml.pde.limiters import LIMITERS
-from sciml.pde.stepper import Field
+from sciml.pde.stepper import Field, symmetries_of
 
 
 class ShallowWaterVolumes(FiniteVolumes):
@@ -49,21 +48,14 @@ class ShallowWaterVolumes(FiniteVolumes):
         limiter: str = "monotonised_central",
         courant: float = 0.4,
     ) -> None:
-        check_positive({"dt": dt, "gravity": gravity, "courant": courant})
-        if courant > 0.5:
-            raise ValueError(f"got courant={courant}; beyond 0.5 heights need not stay positive")
-        if limiter not in LIMITERS:
-            hint = did_you_mean(limiter, list(LIMITERS)) or ";"
-            raise ValueError(f"got limiter={limiter!r}{hint} available: {', '.join(LIMITERS)}")
+        super().__init__(grid, dt, limiter=limiter, courant=courant, positive="heights")
+        check_positive({"gravity": gravity})
         if ground is not None and tuple(ground.shape) != grid.shape:
             raise ValueError(f"got ground of shape {tuple(ground.shape)}; expected that of the grid, {grid.shape}")
-        self.grid, self.dt, self.gravity, self.coriolis, self.courant = grid, dt, gravity, coriolis, courant
+        self.gravity, self.coriolis = gravity, coriolis
         self.ground = torch.zeros(grid.shape, dtype=torch.float64) if ground is None else ground
-        self.limiter = LIMITERS[limiter]
         if ground is None:
-            self.symmetries = frozenset(
-                {"translation"} | ({"rotation"} if grid.is_square else set()) | (set() if coriolis else {"reflection"})
-            )
+            self.symmetries = symmetries_of(grid, turning=bool(coriolis))
         self.fields = [Field("height", "L"), Field("velocity_x", "L/T", 0), Field("velocity_y", "L/T", 1)]
 
     def check(self, u: Tensor) -> None:
@@ -119,10 +111,8 @@ class ShallowWaterVolumes(FiniteVolumes):
         # Height, velocity across, velocity along, surface.
         order = (0, 1, 2) if axis == 0 else (0, 2, 1)
         cells = with_ends(torch.cat([u[:, order], u[:, :1] + ground], dim=1), self.grid, axis, 2, odd=(1,))
-        difference = cells.diff(dim=dim)
-        count = difference.shape[dim] - 1
-        slope = self.limiter(difference.narrow(dim, 0, count), difference.narrow(dim, 1, count))
-        cells = cells.narrow(dim, 1, count)
+        cells, slope = with_slopes(cells, dim, self.limiter)
+        count = cells.shape[dim]
         # Heights at both faces stay above zero.
         steepest = 2 * cells[:, :1]
         slope = torch.cat([torch.minimum(torch.maximum(slope[:, :1], -steepest), steepest), slope[:, 1:]], dim=1)
@@ -134,20 +124,20 @@ class ShallowWaterVolumes(FiniteVolumes):
         flux = _hll(h_left, left[:, 1], left[:, 2], h_right, right[:, 1], right[:, 2], self.gravity)
         half_g = 0.5 * self.gravity
         # What the ground below the reconstructed heights takes of the pressure, on either side of a face.
-        to_left = torch.cat(
-            [flux[:, :1], (flux[:, 1] + half_g * (left[:, 0] ** 2 - h_left**2))[:, None], flux[:, 2:]], 1
-        )
-        to_right = torch.cat(
-            [flux[:, :1], (flux[:, 1] + half_g * (right[:, 0] ** 2 - h_right**2))[:, None], flux[:, 2:]], 1
-        )
+        to_left = _pushed(flux, half_g * (left[:, 0] ** 2 - h_left**2))
+        to_right = _pushed(flux, half_g * (right[:, 0] ** 2 - h_right**2))
         inside = count - 2
         inner_low, inner_high = low.narrow(dim, 1, inside), high.narrow(dim, 1, inside)
         ground_step = (inner_high[:, 3] - inner_high[:, 0]) - (inner_low[:, 3] - inner_low[:, 0])
         centred = -half_g * (inner_low[:, 0] + inner_high[:, 0]) * ground_step
         change = to_right.narrow(dim, 0, inside) - to_left.narrow(dim, 1, inside)
-        change = torch.cat([change[:, :1], change[:, 1:2] + centred[:, None], change[:, 2:]], dim=1)
-        change = change / self.grid.spacings[axis]
+        change = _pushed(change, centred) / self.grid.spacings[axis]
         return change if axis == 0 else change[:, (0, 2, 1)]
+
+
+def _pushed(flux: Tensor, push: Tensor) -> Tensor:
+    """Add to the momentum across the faces."""
+    return torch.cat([flux[:, :1], flux[:, 1:2] + push[:, None], flux[:, 2:]], dim=1)
 
 
 def _hll(h_l: Tensor, u_l: Tensor, v_l: Tensor, h_r: Tensor, u_r: Tensor, v_r: Tensor, gravity: float) -> Tensor:

@@ -66,6 +66,11 @@ def to_points(coefficients: Tensor, grid: Grid) -> Tensor:
     return torch.fft.irfft2(coefficients, s=grid.shape)
 
 
+def curl(v: Tensor, k: Waves) -> Tensor:
+    """Coefficients of ∂_x v_y − ∂_y v_x, (batch, waves), of those of v, (batch, 2, waves)."""
+    return 1j * (k.k_x * v[:, 1] - k.k_y * v[:, 0])
+
+
 def integrating_factor_step(
     state: Tensor, change: Callable[[Tensor], Tensor], *, first: Tensor, second: Tensor, dt: float
 ) -> Tensor:

@@ -29,6 +29,12 @@ class UnstableError(ValueError):
     """Fields are no numbers any more, or a step is too long for them to stay."""
 
 
+def symmetries_of(grid: Grid, *, turning: bool = False) -> frozenset[str]:
+    """`Stepper.symmetries` of an equation that knows no direction; a turning plane is not its own mirror image."""
+    names = {"translation", "rotation", "reflection"}
+    return frozenset(names - ({"reflection"} if turning else set()) - (set() if grid.is_square else {"rotation"}))
+
+
 class Stepper(ABC):
     """A solver: u (batch, channels, *grid) at time t → u at time t + dt.
 

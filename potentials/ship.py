@@ -17,13 +17,13 @@ import ase.io
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.optimize import FIRE
 
 from sciml.files import atomic_write
 from sciml.potentials.calculator import PotentialCalculator
 from sciml.potentials.checkpoint import MODELS, WEIGHTS, load_potential, save_potential
 from sciml.potentials.interface import Potential
 from sciml.potentials.model_card import card_text
+from sciml.potentials.relaxation import relax
 from sciml.potentials.run_folder import RunRecord, read_run
 
 LARGEST = 5_000_000  # bytes; all weights travel in every wheel
@@ -112,11 +112,11 @@ def relaxed(file: str, potential: Potential) -> Atoms:
     assert isinstance(read, Atoms)
     atoms = Atoms(read.numbers, positions=read.positions, cell=read.cell, pbc=read.pbc)
     atoms.calc = PotentialCalculator(potential, dtype="float64")
-    with FIRE(atoms, logfile=None) as optimizer:
-        if not optimizer.run(fmax=0.01, steps=2000):
-            raise ValueError(f"{file} does not relax with these weights: forces are still above 0.01 eV/Å")
-    atoms.calc = None
-    return atoms
+    result = relax(atoms, fmax=0.01, max_steps=2000)
+    if not result.converged:
+        raise ValueError(f"{file} does not relax with these weights: forces are still above 0.01 eV/Å")
+    result.atoms.calc = None
+    return result.atoms
 
 
 def facts(record: RunRecord) -> dict[str, Any]:

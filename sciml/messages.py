@@ -1,6 +1,7 @@
 """What error messages are put together from."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,17 @@ def check_positive(values: Mapping[str, float]) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"got {name}={value}; it must be positive")
+
+
+def check_not_negative(values: Mapping[str, float]) -> None:
+    """Check arguments, by name.
+
+    Raises:
+        ValueError: for the first that is negative or not finite.
+    """
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"got {name}={value}; it must not be negative")
 
 
 def differing_settings(saved: Mapping[str, Any], current: Mapping[str, Any], *, longest: int = 60) -> list[str]:

@@ -95,9 +95,8 @@ def soft_neighbours(
     kept = x.detach() < _FARTHEST
     # All have a place where the number of slots is known: which place does not depend on how x is rounded then, so that
     # features of slots can be kept between the stages of an evaluation.
-    placed = kept if max_degree is None else torch.ones_like(kept)
-    place = _places(receivers, num_nodes, placed)
-    most = _most(place + placed, max_degree)
+    place = _places(receivers, num_nodes, kept if max_degree is None else None)
+    most = _most(place + kept, max_degree)
     num_slots = 8 * -(-(most + 1) // 8)
     edges = torch.full((num_nodes * num_slots + 1,), len(distances), device=distances.device)
     has_slot = kept & (place + 1 < num_slots)
@@ -112,12 +111,15 @@ def soft_neighbours(
     return Slots(edges, log_envelope, torch.where(kept, of_edges.exp(), 0))
 
 
-def _places(receivers: Tensor, num_nodes: int, counted: Tensor) -> Tensor:
-    """How many edges that are `counted`, (edges,), come before each one with the same receiver, (edges,).
+def _places(receivers: Tensor, num_nodes: int, counted: Tensor | None = None) -> Tensor:
+    """How many edges come before each one with the same receiver, (edges,), of receivers in ascending order.
 
-    Receivers are in ascending order.
+    Only those that are `counted`, (edges,), bool, if given.
     """
-    before = torch.cat([counted.new_zeros(1, dtype=torch.int64), counted.cumsum(0)])
+    if counted is None:
+        before = torch.arange(len(receivers) + 1, device=receivers.device)
+    else:
+        before = torch.cat([counted.new_zeros(1, dtype=torch.int64), counted.cumsum(0)])
     starts = torch.searchsorted(receivers, torch.arange(num_nodes, device=receivers.device))
     return before[:-1] - before[starts][receivers]
 
@@ -137,7 +139,7 @@ def _soft_ranks(
     distances: Tensor, receivers: Tensor, num_nodes: int, *, cutoff: float, width: float, max_degree: int | None
 ) -> Tensor:
     """ρ of each edge among those of its receiver, (edges,); atoms × (largest number of neighbours)² numbers."""
-    place = _places(receivers, num_nodes, torch.ones_like(receivers, dtype=torch.bool))
+    place = _places(receivers, num_nodes)
     most = _most(place + 1, max_degree)
     # One number more, for the edges that have no place.
     where = torch.where(place < most, receivers * most + place, num_nodes * most)
