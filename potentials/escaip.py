@@ -69,7 +69,9 @@ class EScAIP(SpeciesTable, Potential):
         num_blocks: number of blocks; atoms see each other over (num_blocks + 1) · cutoff, and over one more if
             neighbours are ranked, see `num_hops`.
         num_neighbours: soft limit K of the neighbours of an atom; None for all within the cutoff.
-        num_radial: Gaussians of the distance.
+        distance_basis: "bessel", or "gaussians" as published, which overfit where data are few.
+        num_radial: functions of the distance.
+        bond_order_degree: largest degree of the bond-orientational order; 9 as published.
         radial_channels: channels of the distance's features.
         species_channels: channels of the element's features.
         bond_order_channels: channels of the bond-orientational order's features.
@@ -97,7 +99,9 @@ class EScAIP(SpeciesTable, Potential):
         num_heads: int = 2,
         num_blocks: int = 3,
         num_neighbours: int | None = 30,
-        num_radial: int = 128,
+        distance_basis: str = "bessel",
+        num_radial: int = 8,
+        bond_order_degree: int = 9,
         radial_channels: int = 128,
         species_channels: int = 64,
         bond_order_channels: int = 32,
@@ -120,6 +124,8 @@ class EScAIP(SpeciesTable, Potential):
             "energy_scale": energy_scale,
         }
         check_positive(sizes)
+        if bond_order_degree < 0:
+            raise ValueError(f"got bond_order_degree={bond_order_degree}; it must not be negative")
         if num_neighbours is not None and num_neighbours < 1:
             raise ValueError(f"got num_neighbours={num_neighbours}; it must be positive, or None for all")
         if channels % num_heads or channels // num_heads < 8:
@@ -139,9 +145,21 @@ class EScAIP(SpeciesTable, Potential):
         self.needs_reverse_edges, self.pads_neighbours = num_neighbours is not None, True
         self.conservative = forces == "gradient"
         self.symmetry = "O(3)" if self.conservative else "none"
-        options = {"num_neighbours": num_neighbours, "order": order, "forces": forces}
+        options = {
+            "distance_basis": distance_basis,
+            "bond_order_degree": bond_order_degree,
+            "num_neighbours": num_neighbours,
+            "order": order,
+            "forces": forces,
+        }
         self._config: dict[str, Any] = {**table, **sizes, "cutoff": self.cutoff, **options}
-        self.neighbourhoods = Neighbourhoods(cutoff, num_radial=num_radial, num_neighbours=num_neighbours)
+        self.neighbourhoods = Neighbourhoods(
+            cutoff,
+            basis=distance_basis,
+            num_radial=num_radial,
+            bond_order_degree=bond_order_degree,
+            num_neighbours=num_neighbours,
+        )
         attributes = AttributeSizes(
             num_species=len(self.species),
             num_radial=num_radial,
@@ -172,14 +190,14 @@ class EScAIP(SpeciesTable, Potential):
 
     @classmethod
     def from_preset(cls, name: str, *, species: Sequence[int], **options: Any) -> "EScAIP":
-        """One of the sizes of `PRESETS`; `options` are further arguments of the class.
+        """One of the sizes of `PRESETS`, with Gaussians as published; `options` are further arguments of the class.
 
         Raises:
             ValueError: for an unknown name.
         """
         if name not in PRESETS:
             raise ValueError(f"got the preset {name!r}; available: {', '.join(PRESETS)}")
-        return cls(species=species, **{**PRESETS[name], **options})
+        return cls(species=species, **{"distance_basis": "gaussians", **PRESETS[name], **options})
 
     @property
     def config(self) -> dict[str, Any]:

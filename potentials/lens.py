@@ -54,7 +54,9 @@ class Lens(SpeciesTable, Potential):
         attention: "angular"; "radial", whose logits do not depend on the angles between neighbours; or "pair", without
             attention among neighbours: α comes of the attributes of the edge alone.
         num_neighbours: soft limit of the neighbours of an atom; None for all within the cutoff.
-        num_radial: Gaussians of the distance, for the attention.
+        distance_basis: "bessel", or "gaussians" as published, which overfit where data are few.
+        num_radial: functions of the distance, for the attention.
+        bond_order_degree: largest degree of the bond-orientational order; 9 as published.
         pseudo: whether features of parity -(-1)^l are kept as well, see `Facet`.
         tensor_product: that of the convolution, see `Facet`.
         average_num_neighbors: n̄.
@@ -83,7 +85,9 @@ class Lens(SpeciesTable, Potential):
         num_weights: int = 4,
         attention: str = "angular",
         num_neighbours: int | None = None,
-        num_radial: int = 32,
+        distance_basis: str = "bessel",
+        num_radial: int = 8,
+        bond_order_degree: int = 9,
         pseudo: bool = False,
         tensor_product: str | Mapping[str, Any] = "clebsch_gordan",
         average_num_neighbors: float = 16.0,
@@ -103,6 +107,8 @@ class Lens(SpeciesTable, Potential):
             "energy_scale": energy_scale,
         }
         check_positive(sizes)
+        if bond_order_degree < 0:
+            raise ValueError(f"got bond_order_degree={bond_order_degree}; it must not be negative")
         if lmax < 0:
             raise ValueError(f"got lmax={lmax}; it must not be negative")
         if num_neighbours is not None and num_neighbours < 1:
@@ -121,6 +127,8 @@ class Lens(SpeciesTable, Potential):
             "radial": radial,
             "norms": norms,
             "attention": attention,
+            "distance_basis": distance_basis,
+            "bond_order_degree": bond_order_degree,
             "num_neighbours": num_neighbours,
             "pseudo": pseudo,
             "tensor_product": product,
@@ -131,7 +139,13 @@ class Lens(SpeciesTable, Potential):
         self.embedding = nn.Parameter(torch.randn(len(self.species), channels))
         self.basis = radial_basis(radial, cutoff, num_basis)
         self.harmonics = SphericalHarmonics(lmax)
-        self.neighbourhoods = Neighbourhoods(cutoff, num_radial=num_radial, num_neighbours=num_neighbours)
+        self.neighbourhoods = Neighbourhoods(
+            cutoff,
+            basis=distance_basis,
+            num_radial=num_radial,
+            bond_order_degree=bond_order_degree,
+            num_neighbours=num_neighbours,
+        )
         attributes = AttributeSizes(
             num_species=len(self.species),
             num_radial=num_radial,

@@ -4,19 +4,19 @@ from torch import Tensor, nn
 
 from sciml.graphs import AtomicGraph, polar
 from sciml.nn.bond_order import BondOrientationalOrder
-from sciml.nn.radial import GaussianBasis
+from sciml.nn.radial import distance_basis
 from sciml.nn.slot_attention import Neighbourhood
 from sciml.nn.soft_neighbours import Slots, reverse_edges, soft_neighbours
 
-BOND_ORDER_DEGREE = 9
-
 
 class Neighbourhoods(nn.Module):
-    """Slots, Gaussians of distances, directions and bond-orientational order (l ≤ 9), as EScAIP has them.
+    """Slots, functions of distances, directions and bond-orientational order, as EScAIP has them.
 
     Args:
         cutoff: Å.
-        num_radial: Gaussians.
+        basis: "bessel" or "gaussians" of the distances.
+        num_radial: functions of the distance.
+        bond_order_degree: largest degree of the bond-orientational order; 9 as published.
         num_neighbours: soft limit of the neighbours of an atom; None for all within the cutoff.
 
     Attributes:
@@ -25,12 +25,14 @@ class Neighbourhoods(nn.Module):
     Source: arXiv:2410.24169.
     """
 
-    def __init__(self, cutoff: float, *, num_radial: int, num_neighbours: int | None) -> None:
+    def __init__(
+        self, cutoff: float, *, basis: str, num_radial: int, bond_order_degree: int, num_neighbours: int | None
+    ) -> None:
         super().__init__()
         self.cutoff, self.num_neighbours = cutoff, num_neighbours
-        self.basis = GaussianBasis(cutoff, num_radial)
-        self.bond_order = BondOrientationalOrder(BOND_ORDER_DEGREE)
-        self.num_bond_orders = BOND_ORDER_DEGREE + 1
+        self.basis = distance_basis(basis, cutoff, num_radial)
+        self.bond_order = BondOrientationalOrder(bond_order_degree)
+        self.num_bond_orders = bond_order_degree + 1
 
     def forward(
         self, graph: AtomicGraph, edge_vectors: Tensor, species: Tensor, bond_order: Tensor | None = None
@@ -57,7 +59,7 @@ class Neighbourhoods(nn.Module):
             num_neighbours=self.num_neighbours,
             max_degree=max_degree,
         )
-        dtype = self.basis.centers.dtype
+        dtype = self.bond_order.degree.dtype
         distances, directions, envelope = (x.to(dtype) for x in (distances, directions, slots.envelope))
         if bond_order is None:
             bond_order = self.bond_order(directions, envelope, graph.edge_index[1], graph.num_nodes)

@@ -158,4 +158,16 @@ def radial_basis(kind: str, cutoff: float, num_basis: int) -> nn.Module:
     return RADIAL_BASES[kind](cutoff, num_basis)
 
 
+def distance_basis(kind: str, cutoff: float, num_basis: int) -> nn.Module:
+    """`BesselBasis` ("bessel") or `GaussianBasis` ("gaussians"), for networks that take distances.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in DISTANCE_BASES:
+        raise ValueError(f"got the functions of the distance {kind!r}; available: {', '.join(DISTANCE_BASES)}")
+    return DISTANCE_BASES[kind](cutoff, num_basis)
+
+
 RADIAL_BASES = {"splines": SplineBasis, "network": LearnedBasis}
+DISTANCE_BASES = {"bessel": BesselBasis, "gaussians": GaussianBasis}

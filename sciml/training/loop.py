@@ -14,7 +14,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,15 @@ from sciml.training.loading import Loader
 from sciml.training.losses import Objective, Sums
 from sciml.training.optimizers import FlatGradients, Optimizers, build_optimizer, learning_rate
 from sciml.training.processes import share_weights, sum_gradients, sum_over_processes
-from sciml.training.progress import LoopSettings, Progress, Reporter, check_divergence, out_of_time, reason_to_stop
+from sciml.training.progress import (
+    LoopSettings,
+    Progress,
+    Reporter,
+    check_divergence,
+    out_of_time,
+    reason_to_stop,
+    share_done,
+)
 from sciml.training.recorded_steps import RecordedTraining, RecordedValidation
 
 logger = logging.getLogger(__name__)
@@ -128,7 +136,8 @@ def fit(
         progress.rows.append({"epoch": progress.epoch, **row})
         check_divergence(progress)
         # Clocks differ between processes, so that one of them decides for all.
-        progress.seconds = fabric.broadcast(progress.seconds + time.monotonic() - started)
+        seconds = fabric.broadcast(time.monotonic() - started)
+        progress.seconds, progress.seconds_per_epoch = progress.seconds + seconds, seconds / number
         progress.stopped = reason_to_stop(progress, settings)
 
         if fabric.is_global_zero:
@@ -223,7 +232,6 @@ def train_epochs(
     model.train()
     weights = stage_weights(objective, progress, settings, fabric.device)
     epoch_sums = no_sums(objective, fabric.device)
-    valid_losses = [row["valid_loss"] for row in progress.rows]
     for epoch in range(progress.epoch, progress.epoch + num_epochs):
         seed_epoch(settings.seed, epoch, fabric.global_rank)
         shares = loader.epoch(epoch)
@@ -246,7 +254,7 @@ def train_epochs(
             if settings.optimizer.clip_norm is not None:
                 gradients.clip(norm, settings.optimizer.clip_norm)
 
-            rate = rate_after(epoch + number / len(shares), progress.step + 1, settings, valid_losses)
+            rate = rate_after(epoch + number / len(shares), progress.step + 1, progress, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
@@ -273,7 +281,6 @@ def train_recorded(
     """`train_epochs` in recorded steps."""
     objective, model = training.objective, training.model
     weights = stage_weights(objective, progress, settings, fabric.device)
-    valid_losses = [row["valid_loss"] for row in progress.rows]
     seed_epoch(settings.seed, progress.epoch, fabric.global_rank)
     batches, ends = [], []
     for epoch in range(progress.epoch, progress.epoch + num_epochs):
@@ -283,7 +290,7 @@ def train_recorded(
     if settings.max_steps is not None:
         batches = batches[: settings.max_steps - progress.step]
     steps = range(progress.step, progress.step + len(batches))
-    rates = [rate_after(end, step + 1, settings, valid_losses) for end, step in zip(ends, steps, strict=False)]
+    rates = [rate_after(end, step + 1, progress, settings) for end, step in zip(ends, steps, strict=False)]
     decays = [training.average.decay_at(step) for step in steps]
     sums, bad = training.epoch(batches, rates=rates, decays=decays, weights=weights)
     if bad is not None:
@@ -299,17 +306,14 @@ def train_recorded(
 
 def stage_weights(objective: Objective, progress: Progress, settings: LoopSettings, device: torch.device) -> Tensor:
     """Weights of the terms of the loss in the epochs that come, (targets,)."""
-    done = progress.epoch / settings.max_epochs
-    if settings.max_steps is not None:
-        done = max(done, progress.step / settings.max_steps)
+    done = share_done(progress, settings, progress.epoch, progress.step)
     return torch.tensor(objective.training_weights(done), dtype=torch.float64, device=device)
 
 
-def rate_after(epochs: float, steps: int, settings: LoopSettings, valid_losses: Sequence[float]) -> float:
+def rate_after(epochs: float, steps: int, progress: Progress, settings: LoopSettings) -> float:
     """Learning rate of the update that completes so many epochs and steps."""
-    done = epochs / settings.max_epochs
-    if settings.max_steps is not None:
-        done = max(done, steps / settings.max_steps)
+    done = share_done(progress, settings, epochs, steps)
+    valid_losses = [row["valid_loss"] for row in progress.rows]
     return learning_rate(done, settings.optimizer, valid_losses, valid_interval=settings.valid_interval)
 
 

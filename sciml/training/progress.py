@@ -19,7 +19,9 @@ class LoopSettings:
         max_epochs: passes over the training data; the learning rate falls over this length.
         max_steps: stop after this many updates, and let the learning rate fall over them if that is sooner.
         max_time: stop before the epoch that would exceed this many seconds of training in all. The learning rate does
-            not know of it (it could not be reproduced), so choose max_epochs or max_steps to fit.
+            not know of it; see `time_budget`.
+        time_budget: seconds of training over which the learning rate falls, and after which the run stops. How many
+            updates that is depends on the machine and what else it does, so that no two runs are the same.
         patience: stop after this many epochs without a better validation loss.
         valid_interval: epochs between validations, each of which is a row of metrics.csv and writes the checkpoints.
         recorded: whether steps are recorded as a CUDA graph (`sciml.recording`); None for wherever it can be.
@@ -31,6 +33,7 @@ class LoopSettings:
     max_epochs: int = 100
     max_steps: int | None = None
     max_time: float | None = None
+    time_budget: float | None = None
     patience: int | None = None
     valid_interval: int = 1
     recorded: bool | None = None
@@ -39,7 +42,7 @@ class LoopSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "max_steps", "max_time", "patience", "valid_interval"):
+        for name in ("max_epochs", "max_steps", "max_time", "time_budget", "patience", "valid_interval"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"got {name}={value}; it must be positive")
@@ -53,6 +56,7 @@ class Progress:
         epoch: completed epochs.
         step: completed updates.
         seconds: spent in training, over all starts.
+        seconds_per_epoch: since the validation before the last.
         first_loss: validation loss before the first update; NaN until it is known.
         rows: one row of metrics.csv per validation.
         stopped: why the run ended; empty while it has not.
@@ -61,6 +65,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
+    seconds_per_epoch: float = 0.0
     first_loss: float = math.nan
     rows: list[dict[str, int | float]] = field(default_factory=list)
     stopped: str = ""
@@ -91,6 +96,20 @@ def out_of_time(progress: Progress, settings: LoopSettings) -> bool:
     return progress.seconds * (1 + settings.valid_interval / max(progress.epoch, 1)) > settings.max_time
 
 
+def share_done(progress: Progress, settings: LoopSettings, epochs: float, steps: int) -> float:
+    """How much of the training is done after so many epochs and steps, from 0 to 1 or a little more.
+
+    The time that the epochs since the last validation take is what those before it took.
+    """
+    done = epochs / settings.max_epochs
+    if settings.max_steps is not None:
+        done = max(done, steps / settings.max_steps)
+    if settings.time_budget is not None:
+        seconds = progress.seconds + (epochs - progress.epoch) * progress.seconds_per_epoch
+        done = max(done, seconds / settings.time_budget)
+    return done
+
+
 def reason_to_stop(progress: Progress, settings: LoopSettings) -> str:
     """Name of the setting that ends the run here, or nothing."""
     if progress.epoch >= settings.max_epochs:
@@ -99,6 +118,11 @@ def reason_to_stop(progress: Progress, settings: LoopSettings) -> str:
         return "max_steps"
     if settings.patience is not None and progress.epoch - progress.best["epoch"] >= settings.patience:
         return "patience"
+    if settings.time_budget is not None:
+        # The next validation would come later than the end by more than half of an interval.
+        rest = settings.time_budget - progress.seconds
+        if rest < settings.valid_interval * progress.seconds_per_epoch / 2:
+            return "time_budget"
     return "max_time" if out_of_time(progress, settings) else ""
 
 

@@ -24,6 +24,7 @@ def result(folder):
     """Everything that a run leaves and that must not depend on whether it was killed."""
     state = torch.load(folder / "last" / "training_state.pt", weights_only=True)
     state["progress"].pop("seconds")
+    state["progress"].pop("seconds_per_epoch")
     texts = [(folder / name).read_text() for name in ("metrics.csv", "best/config.json", "last/config.json")]
     weights = [torch.load(folder / part / "weights.pt", weights_only=True) for part in ("best", "last")]
     return [state, texts, weights]
@@ -170,6 +171,21 @@ def test_max_time_stops_before_it_is_exceeded_and_more_time_continues(tiny, tmp_
     assert_identical(result(tmp_path / "a"), result(tmp_path / "b"))
 
 
+def test_the_learning_rate_falls_over_the_time_budget(tiny, tmp_path, monkeypatch):
+    clock = iter(range(0, 100_000, 10))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    settings = OptimizerSettings(learning_rate=1.0e-3, warmup=0.0, final_learning_rate=0.1)
+    _, progress = tiny.tiny_run(tmp_path, max_epochs=10_000, time_budget=200.0, optimizer=settings)
+    assert progress.stopped == "time_budget"
+    rates = [row["lr"] for row in progress.rows]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(1e-4, rel=0.2)
+    seconds = progress.seconds
+    assert 190.0 <= seconds <= 210.0
+    _, progress = tiny.tiny_run(tmp_path, max_epochs=10_000, time_budget=200.0, optimizer=settings)
+    assert progress.seconds == seconds
+
+
 def test_an_infinite_label_stops_the_run_and_is_named(tiny, tmp_path):
     train = tiny.clusters(23, seed=0)
     train[13].forces[2, 1] = torch.inf
@@ -196,7 +212,7 @@ def test_a_loss_that_runs_away_stops_the_run(tiny, tmp_path):
         tiny.tiny_run(tmp_path, max_epochs=20, optimizer=settings)
 
 
-@pytest.mark.parametrize("name", ["max_epochs", "max_steps", "max_time", "patience"])
+@pytest.mark.parametrize("name", ["max_epochs", "max_steps", "max_time", "time_budget", "patience"])
 def test_nonsense_lengths_are_refused(name):
     with pytest.raises(ValueError, match=name):
         loop.LoopSettings(**{name: 0})
