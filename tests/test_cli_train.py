@@ -159,7 +159,7 @@ def test_fine_tuning_starts_from_the_weights(capsys):
     double = ["--dtype", "float64", "--max_epochs", "1", "--optimizer.learning_rate", "1e-12"]
     assert train("--output", "a64", *double) == 0
     assert train("--output", "c64", *double, *energies[2:], "--init_from", "a64/best", model=[]) == 0
-    before, after = (dict(load_potential(f"{run}64/last").named_parameters()) for run in "ac")
+    before, after = (dict(load_potential(name).named_parameters()) for name in ("a64/best", "c64/last"))
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-10)  # not rounded to float32 on the way
 

@@ -33,6 +33,7 @@ from sciml.cli.train_setup import (
     report_equivariance,
     training_domain,
 )
+from sciml.cli.train_shifts import refit_checkpoint
 from sciml.datasets import Checks, LabelKeys, LabelledStructure, labelled_graph, read_structures, split_structures
 from sciml.datasets.checks import located, warn_about_shared_frames
 from sciml.files import atomic_write
@@ -55,7 +56,7 @@ logger = logging.getLogger("sciml.train")
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
 FREE_SETTINGS = (
-    *("train", "valid", "test", "index", "checks"),
+    *("train", "valid", "test", "index", "checks", "refit_shifts"),
     *("output", "max_time", "device", "threads", "recorded", "gradient_checkpointing"),
 )
 
@@ -103,6 +104,8 @@ class Config:
             pretrained/ of `output`, and its best weights are the starting point. With {model: {forces: direct}},
             EScAIP learns direct forces, which are cheaper, before those of the gradient.
         loss: weight and kind of each term of the loss.
+        refit_shifts: whether the energies of the elements are fitted anew, by least squares, when the training is over;
+            see `sciml.cli.train_shifts`.
         augment_rotations: whether each structure is turned at random, with its labels, whenever it is trained on.
         optimizer: learning rate, its schedule, weight decay, clipping and weight averaging.
         batch_size: structures per batch, over all processes.
@@ -138,6 +141,7 @@ class Config:
     init_from: str | None = None
     pretrain: dict[str, Any] | None = None
     loss: Loss = field(default_factory=Loss)
+    refit_shifts: bool = True
     augment_rotations: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     batch_size: int = 8
@@ -237,6 +241,7 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
     before = measured_rotation_error(potential, valid_graphs)
     if before is not None:
         logger.info("%s, before training", describe_rotation_error(before))
+    of_potential = objective
     if config.loss.equivariance.weight > 0:
         objective = LearnedEquivariance(objective, potential, config.loss.equivariance)
     if config.augment_rotations:
@@ -267,6 +272,18 @@ def train(config: Config, settings: LoopSettings, fabric: Fabric, folder: Path, 
             reporter=reporter if fabric.is_global_zero else None,
         )
     console.print(summary(progress, objective, folder))
+    if config.refit_shifts and fabric.is_global_zero and terms["energy_per_atom"].last_weight > 0:
+        batches = [
+            [
+                collate(list(part[k : k + config.batch_size])).to(fabric.device)
+                for k in range(0, len(part), config.batch_size)
+            ]
+            for part in (graphs, valid_graphs)
+        ]
+        said = refit_checkpoint(folder / "best", of_potential, train=batches[0], valid=batches[1])
+        if said:
+            logger.info(said)
+            console.print(said, highlight=False)
     after = read_config(folder / "best")["metadata"].get("rotation_error") if fabric.is_global_zero else None
     if after is not None:
         text = describe_rotation_error(RotationError(**after))
