@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+
 from sciml.cli.train_shifts import KEY, refit_checkpoint, refit_shifts
 from sciml.graphs import collate, graph_from_atoms
 from sciml.potentials import Facet
