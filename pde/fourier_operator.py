@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from sciml.messages import check_positive
-from sciml.pde.network import Network
+from sciml.pde.network import Network, in_full_precision
 from sciml.pde.padding import Walls, read_padding
 
 # Part of the domain that is appended as zeros along an axis that is not periodic.
@@ -79,7 +79,7 @@ class FourierOperator(Network):
         self.check(u)
         if parameters is not None:
             raise ValueError("FourierOperator is not conditioned on parameters; SineNet and ModernUNet can be")
-        return self.operator(u)
+        return in_full_precision(self.operator, u)
 
 
 def _library() -> Any:

@@ -34,7 +34,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "sinenet8-aligned": {"num_waves": 8, "widths": (64, 88, 128, 184, 264)},
     # Ablations of the paper: skip connections with two tasks at once, and one deep U instead of eight.
     "sinenet8-tangled": {"num_waves": 8, "parallel": False},
-    "unet8-deep": {"num_waves": 1, "widths": (64, 91, 129, 185, 263), "blocks": 8, "parallel": False},
+    "unet8-deep": {"num_waves": 1, "widths": (64, 91, 129, 185, 263), "blocks": 8},
 }
 
 
@@ -166,7 +166,7 @@ class Wave(nn.Module):
 
     with A the mean of 2 × 2 points, U the interpolation, W matrices of the channels. d, the pooled input, is left out
     at the first level, where it would be A e_0 again, and without `parallel`. With more than one block in a stage,
-    each of the others is s ← B s + W s.
+    each of the others is s ← s + B s.
 
     Args:
         widths: channels at each level.
@@ -214,7 +214,7 @@ class Wave(nn.Module):
 
 
 class Stage(nn.Module):
-    """B[s, t] + W s, and with more than one block s ← B s + W s for each of the others.
+    """B[s, t] + W s, and with more than one block s ← s + B s for each of the others.
 
     Args:
         channels_in: of s.
@@ -239,15 +239,16 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         seen = [channels_in + beside] + [channels_out] * (blocks - 1)
-        carried = [channels_in] + [channels_out] * (blocks - 1)
         self.blocks = nn.ModuleList(ConvBlock(number, channels_out, padding, dim, conditioning) for number in seen)
-        self.skips = nn.ModuleList(nn.Conv2d(number, channels_out, 1) for number in carried)
+        self.skip = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, seen: Tensor, carried: Tensor, embedding: Tensor | None) -> Tensor:
         """Transform [s, t] (batch, channels_in + beside, num_x, num_y), s being among them."""
-        for block, skip in zip(self.blocks, self.skips, strict=True):
-            seen = carried = block(seen, embedding) + skip(carried)
-        return seen
+        first, *others = self.blocks
+        x = first(seen, embedding) + self.skip(carried)
+        for block in others:
+            x = x + block(x, embedding)
+        return x
 
 
 class ConvBlock(nn.Module):

@@ -16,9 +16,9 @@ from sciml.pde.padding import PaddedConv, PaddedTransposed, Walls, read_padding,
 class ModernUNet(Network):
     """u (batch, channels_in, num_x, num_y) → (batch, channels_out, num_x, num_y) by a U-Net of residual blocks.
 
-    Down: `blocks` residual blocks at each level, then a convolution with stride 2. Two blocks at the bottom. Up: at each
-    level blocks + 1 residual blocks, each of which sees the result of one stage on the way down beside its input, then a
-    transposed convolution. Last a norm, GELU and a convolution. The default is the published U-Net-mod-64 of 144
+    Down: `blocks` residual blocks at each level, then a convolution with stride 2. Two blocks at the bottom. Up: at
+    each level blocks + 1 residual blocks, each of which sees the result of one stage on the way down beside its input,
+    then a transposed convolution. Last a norm, GELU and a convolution. The default is the published U-Net-mod-64 of 144
     million weights. Under autocast the first and the last convolution stay in float32.
 
     Args:
