@@ -24,7 +24,7 @@ NETWORKS: dict[str, str] = {
     "sinenet": "sciml.pde.sinenet:SineNet",
     "unet": "sciml.pde.unet:ModernUNet",
 }
-"""Name in a checkpoint or YAML file -> import path of the class; `NETWORKS["mine"] = "package.module:Class"` adds one."""
+"""Name in a checkpoint or YAML file -> import path of the class; `NETWORKS["mine"] = "module:Class"` adds one."""
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -50,19 +50,7 @@ def _derivatives(v: Tensor, fields: Sequence[Field], grid: Grid, at: str) -> tup
     kinds = ["circular" if kind == "periodic" else "mirror" for kind in grid.boundaries]
     d_x, d_y = grid.spacings
     if at == "faces":
-        # Upper faces: those of the next cell, the wall (where nothing moves), or the other end.
-        upper = [
-            flat[:, axis].roll(-1, 1 + axis)
-            if kinds[axis] == "circular"
-            else torch.cat(
-                [
-                    flat[:, axis].narrow(1 + axis, 1, grid.shape[axis] - 1),
-                    torch.zeros_like(flat[:, axis].narrow(1 + axis, 0, 1)),
-                ],
-                dim=1 + axis,
-            )  # fmt: skip
-            for axis in (0, 1)
-        ]
+        upper = [_upper(flat[:, axis], 1 + axis, closed=kinds[axis] != "circular") for axis in (0, 1)]
         divergence = (upper[0] - flat[:, 0]) / d_x + (upper[1] - flat[:, 1]) / d_y
         # At inner corners of cells.
         curl = (flat[:, 1, 1:, 1:] - flat[:, 1, :-1, 1:]) / d_x - (flat[:, 0, 1:, 1:] - flat[:, 0, 1:, :-1]) / d_y
@@ -74,3 +62,12 @@ def _derivatives(v: Tensor, fields: Sequence[Field], grid: Grid, at: str) -> tup
         divergence, curl = along_x[:, 0] + along_y[:, 1], along_x[:, 1] - along_y[:, 0]
     shape = v.shape[:-3]
     return curl.unflatten(0, shape) if shape else curl[0], divergence.unflatten(0, shape) if shape else divergence[0]
+
+
+def _upper(faces: Tensor, dim: int, *, closed: bool) -> Tensor:
+    """Values at upper faces of cells, of those at lower ones; after the last comes a wall at rest, or the first."""
+    shifted = faces.roll(-1, dim)
+    if not closed:
+        return shifted
+    inside = shifted.narrow(dim, 0, faces.shape[dim] - 1)
+    return torch.cat([inside, torch.zeros_like(shifted.narrow(dim, 0, 1))], dim=dim)

@@ -1,4 +1,7 @@
-"""`sciml train`: from labelled structures to a trained potential in a run folder."""
+"""`sciml train`: from labelled structures to a trained potential in a run folder.
+
+With a network of `sciml.pde.checkpoint.NETWORKS` as its model, `sciml.cli.train_fields` does the job instead.
+"""
 
 import dataclasses
 import functools
@@ -52,6 +55,8 @@ from sciml.training.progress import LoopSettings
 from sciml.training.rotation_augmentation import RotationAugmentation
 
 logger = logging.getLogger("sciml.train")
+
+OTHER_JOB = ("model.name", "sciml.cli.train_fields")  # see `sciml.cli.other_job`
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
 FREE_SETTINGS = (
@@ -311,8 +316,12 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def launch(device: str) -> Fabric:
+def launch(device: str, *, bfloat16: bool = False) -> Fabric:
     """The processes: one, or those that torchrun started, each on its device.
+
+    Args:
+        device: auto, cpu, cuda or cuda:1.
+        bfloat16: whether its autocast rounds to bfloat16; otherwise it does nothing.
 
     Raises:
         ValueError: if there is no such device.
@@ -332,6 +341,7 @@ def launch(device: str) -> Fabric:
         devices=[int(number)] if number and kind == "cuda" else local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
+        precision="bf16-mixed" if bfloat16 else None,
     )
     fabric.launch()
     return fabric
