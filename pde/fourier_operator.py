@@ -29,8 +29,7 @@ class FourierOperator(Network):
         walls: accepted for the common interface; Fourier transforms know none.
 
     Raises:
-        ValueError: for sizes that are not positive, or an unknown padding.
-        ImportError: if `neuraloperator` is not installed.
+        ValueError: for sizes that are not positive, an unknown padding, or if `neuraloperator` is not installed.
 
     Source: Z. Li et al., arXiv:2010.08895; J. Kossaifi et al., arXiv:2412.10354 (the library).
     """
@@ -86,7 +85,7 @@ def _library() -> Any:
     try:
         from neuralop import models
     except ImportError as error:
-        raise ImportError(
+        raise ValueError(
             "the Fourier neural operator comes from the library neuraloperator, which is not installed "
             f"({error}); install it with: pip install 'sciml-suite[pde]'"
         ) from error

@@ -73,7 +73,7 @@ def padded(
 
     Args:
         x: fields.
-        width: points, at most as many as there are.
+        width: points.
         padding: of both axes: "circular" (the other end goes on), "zeros", or "mirror" (the wall is half a point
             outside, and beyond it is the mirror image).
         zeros: what "zeros" means: "constant" (zeros) or "replicate" (the last values go on).
@@ -81,14 +81,21 @@ def padded(
     """
     for axis, kind in enumerate(padding):
         dim = 2 + axis
+        size = x.shape[dim]
         if kind == "mirror":
-            size = x.shape[dim]
-            lower, upper = x.narrow(dim, 0, width).flip(dim), x.narrow(dim, size - width, width).flip(dim)
+            lower, upper = x.narrow(dim, 0, min(width, size)), x.narrow(dim, max(size - width, 0), min(width, size))
+            lower, upper = lower.flip(dim), upper.flip(dim)
             if signs is not None:
                 factor = signs[axis].to(x.dtype)[:, None, None]
                 lower, upper = factor * lower, factor * upper
             x = torch.cat([lower, x, upper], dim=dim)
-        else:
+            left = width - size
+            if left > 0:  # the coarsest level can have a single point: its mirror images have images, at twice the way
+                x = padded(x, left, ["mirror" if other == axis else "none" for other in (0, 1)], signs=signs)
+        elif kind == "circular" and width > size:
+            places = torch.arange(-width, size + width, device=x.device) % size
+            x = x.index_select(dim, places)
+        elif kind != "none":
             sizes = (0, 0, width, width) if axis == 0 else (width, width, 0, 0)
             x = pad(x, sizes, mode="circular" if kind == "circular" else zeros)
     return x
@@ -165,8 +172,6 @@ def upsampled(x: Tensor, padding: Sequence[str]) -> Tensor:
 
     Source: R. G. Keys, IEEE Trans. Acoust. Speech Signal Process. 29, 1153 (1981).
     """
-    # At the coarsest level an axis can have a single point, which has no second mirror image.
-    padding = ["zeros" if kind == "mirror" and x.shape[2 + axis] < 2 else kind for axis, kind in enumerate(padding)]
     x = padded(x, 2, padding, zeros="replicate")
     for dim in (2, 3):
         size = x.shape[dim] - 4
