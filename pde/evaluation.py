@@ -101,9 +101,9 @@ class RolloutErrors:
             that never fall below counting with the length of the rollout; in the unit of frame_time.
         decorrelated: share of the trajectories that fell below.
         wavenumbers: of the spectra, 1 / length.
-        spectrum_true: mean square by wavenumber of the last frame, by field.
+        spectrum_true: mean square by wavenumber, by field, of the last frame that a rollout reaches.
         spectrum_predicted: likewise.
-        spectral_error: mean square error of the last frame by wavenumber; its sum is the mean square error.
+        spectral_error: mean square error of that frame by wavenumber; its sum is the mean square error.
         drift_true: relative change of an invariant since the first predicted frame, by its name and step: root mean
             square over trajectories; of "divergence", the quantity itself.
         drift_predicted: likewise.
@@ -187,9 +187,12 @@ def compare(predicted: Tensor, diverged_at: Tensor, data: FieldData, *, history:
     repeated = persistence(data.frames[:, :history], steps)
     alive = predicted[:, :, 0, 0, 0].isfinite()
     correlated = metrics.correlation_time(predicted, true, frame_time=data.frame_time)
-    last_true, last_predicted = true[alive[:, -1], -1], predicted[alive[:, -1], -1]
+    last = int(alive.any(dim=0).sum()) - 1  # steps of the longest rollout; without any, what it started from
+    kept = alive[:, max(last, 0)]
+    lasting = data.frames[:1, history - 1] if last < 0 else predicted[kept, last]
+    compared = lasting if last < 0 else true[kept, last]
     lengths = (data.grid.lengths[0], data.grid.lengths[1])
-    wavenumbers, spectrum_true = metrics.spectrum(last_true, lengths)
+    wavenumbers, spectrum_true = metrics.spectrum(compared, lengths)
     square = (predicted - true).square().mean(dim=(-2, -1))
     size = torch.where(alive[..., None], true.square().mean(dim=(-2, -1)), torch.nan)
     return RolloutErrors(
@@ -204,8 +207,8 @@ def compare(predicted: Tensor, diverged_at: Tensor, data: FieldData, *, history:
         decorrelated=float(correlated.isfinite().float().mean()),
         wavenumbers=wavenumbers.tolist(),
         spectrum_true=spectrum_true.mean(0).tolist(),
-        spectrum_predicted=metrics.spectrum(last_predicted, lengths)[1].mean(0).tolist(),
-        spectral_error=metrics.spectral_error(last_predicted, last_true, lengths)[1].mean(0).tolist(),
+        spectrum_predicted=metrics.spectrum(lasting, lengths)[1].mean(0).tolist(),
+        spectral_error=metrics.spectral_error(lasting, compared, lengths)[1].mean(0).tolist(),
         drift_true=_drifts(true, data),
         drift_predicted=_drifts(predicted, data),
     )

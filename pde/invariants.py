@@ -46,7 +46,7 @@ def invariants(u: Tensor, *, fields: Sequence[Field], grid: Grid, at: str = "cen
 
 def _derivatives(v: Tensor, fields: Sequence[Field], grid: Grid, at: str) -> tuple[Tensor, Tensor]:
     """Curl and divergence of (..., 2, num_x, num_y)."""
-    flat = v.flatten(0, -4)
+    flat = v.reshape(-1, *v.shape[-3:])
     kinds = ["circular" if kind == "periodic" else "mirror" for kind in grid.boundaries]
     d_x, d_y = grid.spacings
     if at == "faces":
@@ -61,7 +61,7 @@ def _derivatives(v: Tensor, fields: Sequence[Field], grid: Grid, at: str) -> tup
         along_y = (wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]) / (2 * d_y)
         divergence, curl = along_x[:, 0] + along_y[:, 1], along_x[:, 1] - along_y[:, 0]
     shape = v.shape[:-3]
-    return curl.unflatten(0, shape) if shape else curl[0], divergence.unflatten(0, shape) if shape else divergence[0]
+    return curl.reshape(*shape, *curl.shape[1:]), divergence.reshape(*shape, *divergence.shape[1:])
 
 
 def _upper(faces: Tensor, dim: int, *, closed: bool) -> Tensor:

@@ -119,6 +119,8 @@ class PaddedConv(nn.Conv2d):
         walls: rules of the channels where the padding is "mirror", see `read_walls`; by default all are even.
     """
 
+    signs: Tensor | None
+
     def __init__(
         self,
         channels_in: int,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sciml.cli.field_figures import save_error_curves, save_invariants, save_spectra
 from sciml.cli.field_files import read_trajectories
+from sciml.cli.train_fields_setup import check_alike
 from sciml.environment import describe_environment, sha256
 from sciml.files import atomic_write
 from sciml.model_folder import find_folder
@@ -112,8 +113,6 @@ def evaluate(
 
 def check_fits(surrogate: Surrogate, data: Trajectories) -> None:
     """Raise a ValueError if the data are of another equation, grid size or frame time than the surrogate."""
-    from sciml.cli.train_fields import check_alike  # which imports this module
-
     check_alike(data, surrogate, "given")
     surrogate.network.check_grid(*data.grid.shape)
     if list(surrogate.parameters_normalisation) != list(data.parameter_names) and surrogate.parameters_normalisation:
@@ -137,21 +136,26 @@ def in_precision_of(surrogate: Surrogate) -> Callable[..., torch.Tensor]:
 def error_table(single: OneStepErrors, rolled: RolloutErrors, names: list[str], frame_time: float) -> Table:
     """Errors by field."""
     steps = len(rolled.scaled_l2)
+    reached = sum(number > 0 for number in rolled.survivors)  # by at least one of the rollouts
     table = Table(title="scaled L2 in physical units", title_justify="left")
     for heading in ("field", "one step", "persistence", f"rollout, {steps} steps", "persistence", "VRMSE, last step"):
         table.add_column(heading, justify="left" if heading == "field" else "right")
     columns = [
         single.scaled_l2,
         single.persistence,
-        [sum(row) / steps for row in zip(*rolled.scaled_l2, strict=True)],
+        [sum(row) / reached for row in zip(*rolled.scaled_l2[:reached], strict=True)],
         [sum(row) / steps for row in zip(*rolled.persistence, strict=True)],
-        rolled.vrmse[-1],
+        rolled.vrmse[-1] if reached == steps else [],
     ]
     for number, name in enumerate(names):
-        table.add_row(name, *(f"{column[number]:.4f}" for column in columns))
+        table.add_row(name, *(f"{column[number]:.4f}" if column else "diverged" for column in columns))
     table.add_section()
-    table.add_row("mean", *(f"{sum(column) / len(column):.4f}" for column in columns))
-    table.caption = (
+    table.add_row("mean", *(f"{sum(column) / len(column):.4f}" if column else "diverged" for column in columns))
+    if reached < steps:
+        table.caption = f"no rollout goes beyond step {reached} of {steps}; "
+    elif rolled.diverged:
+        table.caption = f"{len(rolled.diverged)} rollouts diverged, which count until they do; "
+    table.caption = (table.caption or "") + (  # type: ignore[operator]
         f"correlation above 0.8 for {rolled.correlation_time:.3g} of {steps * frame_time:.3g} time units (mean), "
         f"lost by {rolled.decorrelated:.0%} of the trajectories"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from matplotlib import animation
+from matplotlib.artist import Artist
 from torch import Tensor
 
 from sciml.cli.figures import new_figure, save_figure
@@ -106,7 +107,7 @@ def save_animation(
             images.append((image, row, column))
     title = figure.suptitle("")
 
-    def draw(time: int) -> list[object]:
+    def draw(time: int) -> list[Artist]:
         gone = diverged_at and time + 1 >= diverged_at
         title.set_text(f"t = {(time + 1) * frame_time:.3g}" + f" (diverged at step {diverged_at})" * bool(gone))
         for image, row, column in images:

@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 module = importlib.import_module(other)
                 description = module.DESCRIPTION
             elif {"-h", "--help"} & set(rest):
-                description += f"; with a surrogate as --{flag}, other flags: {other} has them"
+                example = "sinenet" if flag == "model.name" else "CHECKPOINT"
+                description += f" (the flags of surrogates: {program} --{flag} {example} --help)"
         module.run(parse_config(module.Config, rest, program=program, description=description))
     except KeyboardInterrupt:
         return fail(program, "interrupted", code=130)

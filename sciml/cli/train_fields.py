@@ -2,11 +2,10 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +18,14 @@ from rich.table import Table
 
 from sciml.cli import evaluate_fields
 from sciml.cli.field_files import read_trajectories
-from sciml.cli.train import flatten, launch, plain
+from sciml.cli.launch import flatten, launch, plain
 from sciml.cli.train_display import Logs, ProgressBar
+from sciml.cli.train_fields_setup import check_alike, digest, prepare, symmetries
 from sciml.files import atomic_write
 from sciml.pde.augmentation import Augmentation
-from sciml.pde.checkpoint import build_network, load_surrogate, read_surrogate_config, save_surrogate
-from sciml.pde.field_data import Trajectories, Windows, field_normalisation, parameter_normalisation
+from sciml.pde.checkpoint import read_surrogate_config, save_surrogate
+from sciml.pde.field_data import Trajectories, Windows
 from sciml.pde.objective import ErrorKind, FieldObjective, Unrolling
-from sciml.pde.padding import wall_rules
 from sciml.pde.surrogate import Surrogate
 from sciml.training.batching import GraphBatchSampler
 from sciml.training.loading import Loader
@@ -246,97 +245,6 @@ def read_data(config: Config) -> tuple[Trajectories, Trajectories]:
     return data.part(range(total - held_out)), data.part(range(total - held_out, total))
 
 
-def prepare(config: Config, data: Trajectories) -> Surrogate:
-    """The surrogate before training, on the CPU.
-
-    Raises:
-        ValueError: if model, checkpoint and data do not fit together.
-    """
-    if config.init_from is not None:
-        surrogate = load_surrogate(config.init_from)
-        check_alike(data, surrogate, "training")
-        for name in ("history", "bundle", "delta"):
-            if getattr(surrogate, name) != getattr(config, name):
-                raise ValueError(
-                    f"got {name}={getattr(config, name)}, but the checkpoint {config.init_from} has "
-                    f"{getattr(surrogate, name)}; give the same"
-                )
-        return surrogate
-    arguments = dict(config.model)
-    name = arguments.pop("name", "sinenet")
-    walls = arguments.pop("walls", None)
-    if isinstance(walls, str):
-        if walls not in ("slip", "no_slip"):
-            raise ValueError(f"got model.walls={walls!r}; it is slip, no_slip, or a rule for each axis and field")
-        walls = wall_rules(data.fields, slip=walls == "slip")
-    known: dict[str, Any] = {
-        "channels_in": config.history * len(data.fields),
-        "channels_out": config.bundle * len(data.fields),
-        "padding": ["circular" if kind == "periodic" else "zeros" for kind in data.grid.boundaries],
-    }
-    if walls is not None:
-        known["walls"] = walls
-    parameters = {}
-    if arguments.get("conditioning") is not None:
-        parameters = parameter_normalisation(data)
-        if not parameters:
-            raise ValueError("got model.conditioning, but the data have no parameters; leave it out")
-        known["num_parameters"] = len(parameters)
-    return Surrogate(
-        build_network(name, {**known, **arguments}),
-        fields=data.fields,
-        grid=data.grid,
-        frame_time=data.frame_time,
-        normalisation=field_normalisation(data),
-        history=config.history,
-        bundle=config.bundle,
-        delta=config.delta,
-        parameters=parameters,
-        at=data.at,
-        units=data.units,
-    )
-
-
-def check_alike(data: Trajectories, surrogate: Surrogate, which: str) -> None:
-    """Raise a ValueError if data are of other fields, or another grid or time between frames, than a surrogate."""
-    mine: dict[str, Any] = {
-        "fields": [(one.name, one.unit, one.component) for one in data.fields],
-        "boundaries": data.grid.boundaries,
-        "size of cells": tuple(round(spacing, 9) for spacing in data.grid.spacings),
-        "frame_time": data.frame_time,
-    }
-    theirs = {
-        "fields": [(one.name, one.unit, one.component) for one in surrogate.fields],
-        "boundaries": surrogate.grid.boundaries,
-        "size of cells": tuple(round(spacing, 9) for spacing in surrogate.grid.spacings),
-        "frame_time": surrogate.frame_time,
-    }
-    for name, value in mine.items():
-        same = math.isclose(value, theirs[name], rel_tol=1e-6) if name == "frame_time" else value == theirs[name]
-        if not same:
-            raise ValueError(f"the {which} data have {name} {value}, the surrogate has {theirs[name]}")
-
-
-def symmetries(wanted: Sequence[str], data: Trajectories) -> list[str]:
-    """The symmetries to move windows by.
-
-    Raises:
-        ValueError: if the equation does not have one of them.
-    """
-    if list(wanted) == ["all"]:
-        return sorted(data.symmetries)
-    implied = set(data.symmetries)
-    if "reflection" in implied:
-        implied |= {"reflection_x", "reflection_y"}
-    missing = [name for name in wanted if name not in implied]
-    if missing:
-        raise ValueError(
-            f"got augment={list(wanted)}, but the equation of these data has no {' and no '.join(missing)} (its "
-            f"boundaries or forces break it); it has {', '.join(sorted(data.symmetries)) or 'none'}"
-        )
-    return list(wanted)
-
-
 def make_loader(config: Config, data: Trajectories, length: int, *, fabric: Fabric, part: str) -> Loader:
     """Batches of this process."""
     windows = Windows(data, length, stride=config.window_stride if part == "train" else 1,
@@ -367,15 +275,6 @@ def save(model: torch.nn.Module, folder: Path, metadata: Mapping[str, Any], *, t
     assert isinstance(model, Surrogate)
     finite = {key: value for key, value in metadata.items() if math.isfinite(value)}
     save_surrogate(model, folder, metadata={**finite, "training_data": trained_on})
-
-
-def digest(data: Trajectories) -> str:
-    """SHA-256 of sums over each frame and field, parameters and grid."""
-    sha = hashlib.sha256(json.dumps([list(data.frames.shape), list(data.grid.lengths), data.frame_time]).encode())
-    for frames in data.frames:
-        sha.update(frames.double().sum(dim=(-2, -1)).numpy().tobytes())
-    sha.update(data.parameters.numpy().tobytes())
-    return sha.hexdigest()[:16]
 
 
 def summary(progress: Progress, objective: FieldObjective, folder: Path) -> Table:

@@ -92,18 +92,18 @@ def test_conditioning_scales_and_shifts_channels():
         Conditioned(5, 3, "film")
 
 
-def test_the_ends_and_the_sums_stay_in_float32():
-    for name in SMALL:
-        net = small(name).float()
-        seen = {}
-        for part in ("lift", "project"):
-            getattr(net, part).register_forward_hook(lambda _, __, out, part=part: seen.update({part: out.dtype}))
-        inner = [module for module in net.modules() if isinstance(module, torch.nn.Conv2d)][len(seen) + 3]
-        inner.register_forward_hook(lambda _, __, out: seen.update(inner=out.dtype))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = net(torch.randn(1, 6, 16, 16))
-        assert out.dtype == torch.float32
-        assert seen == {"lift": torch.float32, "project": torch.float32, "inner": torch.bfloat16}, name
+@pytest.mark.parametrize("name", SMALL)
+def test_the_ends_and_the_sums_stay_in_float32(name):
+    net, seen = small(name).float(), {}
+    parts = {"lift": net.lift, "project": net.project}
+    inside = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    parts["inner"] = inside[len(inside) // 2]
+    for part, module in parts.items():
+        module.register_forward_hook(lambda _, __, out, part=part: seen.update({part: out.dtype}))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = net(torch.randn(1, 6, 16, 16))
+    assert out.dtype == torch.float32
+    assert seen == {"lift": torch.float32, "project": torch.float32, "inner": torch.bfloat16}
 
 
 def test_the_residual_of_waves_can_be_left_out():

@@ -9,7 +9,7 @@ from sciml.pde.grid import Grid
 from sciml.pde.rollouts import rollout
 from sciml.pde.stepper import Field
 from sciml.pde.surrogate import Normalisation, Surrogate
-from sciml.potentials.checkpoint import load_potential
+from sciml.potentials.checkpoint import WEIGHTS, load_potential
 from tests.pde.tiny_fields import trajectories
 
 
@@ -110,16 +110,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
         surrogate(data=box)
     with pytest.raises(ValueError, match="deviations must be positive"):
         Normalisation(0.0, 0.0)
+    fields, grid = trajectories(3).fields, Grid.square(24, 1.0)
     with pytest.raises(ValueError, match="need multiples of 16"):
-        data = trajectories(3)
-        Surrogate(
-            model.network,
-            fields=data.fields,
-            grid=Grid.square(24, 1.0),
-            frame_time=1.0,
-            normalisation=model.normalisation,
-            history=2,
-        )
+        Surrogate(model.network, fields=fields, grid=grid, frame_time=1.0, normalisation=model.normalisation, history=2)
     save_surrogate(model, tmp_path / "best")
     with pytest.raises(ValueError, match="not a potential"):
         load_potential(tmp_path / "best")
@@ -135,8 +128,6 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no checkpoint folder"):
         load_surrogate(tmp_path / "none")
     with pytest.raises(ValueError, match="is the potential 'tdn', not a surrogate"):
-        from sciml.potentials.checkpoint import WEIGHTS
-
         load_surrogate(WEIGHTS / "tdn-acac")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sciml.cli.train_fields import Config, check_alike, prepare, read_data, symmetries
+from sciml.cli.train_fields import Config, read_data
+from sciml.cli.train_fields_setup import check_alike, prepare, symmetries
 from sciml.pde.checkpoint import load_surrogate
 from sciml.pde.grid import Grid
 from sciml.training.optimizers import OptimizerSettings
@@ -58,7 +59,7 @@ def test_a_run_that_is_continued_is_the_run_that_was_not(tmp_path, options):
     optimizer = OptimizerSettings(learning_rate=3e-3, schedule="plateau", ema_decay=0.9, warmup=0.0)
     tiny_run(tmp_path / "whole", max_epochs=3, optimizer=optimizer, **options)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     from sciml.training import loop
@@ -70,11 +71,11 @@ def test_a_run_that_is_continued_is_the_run_that_was_not(tmp_path, options):
         saved(*arguments)
         calls.append(1)
         if len(calls) == 2:
-            raise Killed
+            raise KilledError
 
     loop.save_training_state = save_and_die
     try:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             tiny_run(tmp_path / "parts", max_epochs=3, optimizer=optimizer, **options)
     finally:
         loop.save_training_state = saved
@@ -104,7 +105,7 @@ def test_two_processes_give_the_result_of_one(tmp_path):
 
 
 def test_channels_last_and_bfloat16_change_rounding_only(tmp_path):
-    from sciml.cli.train import launch
+    from sciml.cli.launch import launch
 
     plain = tiny_run(tmp_path / "plain").rows[-1]["valid_loss"]
     last = tiny_run(tmp_path / "last", channels_last=True).rows[-1]["valid_loss"]
@@ -135,8 +136,8 @@ def test_fine_tuning_starts_from_a_checkpoint(tmp_path):
 
 def test_what_the_data_do_not_allow_is_refused(tmp_path):
     data = trajectories()
+    data.symmetries = frozenset({"reflection_x"})
     with pytest.raises(ValueError, match="has no reflection_y"):
-        data.symmetries = frozenset({"reflection_x"})
         symmetries(["reflection_x", "reflection_y"], data)
     assert symmetries(["all"], data) == ["reflection_x"]
     with pytest.raises(ValueError, match="the data have no parameters; leave it out"):
@@ -166,7 +167,7 @@ def test_the_last_trajectories_are_held_out(monkeypatch):
     from sciml.cli import train_fields
 
     data = trajectories(10)
-    monkeypatch.setattr(train_fields, "read_trajectories", lambda files: data)
+    monkeypatch.setattr(train_fields, "read_trajectories", lambda _: data)
     train, valid = read_data(Config(train=["a"], output="", valid_fraction=0.2))
     torch.testing.assert_close(torch.cat([train.frames, valid.frames]), data.frames)
     assert valid.origins == ["trajectory 8", "trajectory 9"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from sciml.cli.train import launch
+from sciml.cli.launch import launch
 from sciml.cli.train_fields import Config, train
 from sciml.pde.field_data import Trajectories
 from sciml.pde.grid import Grid
