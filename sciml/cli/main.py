@@ -18,6 +18,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "models": ("sciml.cli.models", "list architectures and shipped weights, or show the card of one"),
     "md": ("sciml.cli.md", "run molecular dynamics with a trained potential"),
     "relax": ("sciml.cli.relax", "relax positions, and the cell if asked for, with a trained potential"),
+    "generate": ("sciml.cli.generate", "solve equations of flow and write the data that surrogates are trained on"),
     "audit": ("sciml.cli.audit", "what each tensor product can express, how equivariant it is, and what it costs"),
     "bench": ("sciml.cli.bench", "time tensor products beside those of other libraries, after checking them"),
 }
