@@ -19,6 +19,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "rollout": ("sciml.cli.rollout", "roll a trained surrogate out, beside its solver's frames"),
     "md": ("sciml.cli.md", "run molecular dynamics with a trained potential"),
     "relax": ("sciml.cli.relax", "relax positions, and the cell if asked for, with a trained potential"),
+    "generate": ("sciml.cli.generate", "solve equations of flow and write the data that surrogates are trained on"),
     "audit": ("sciml.cli.audit", "what each tensor product can express, how equivariant it is, and what it costs"),
     "bench": ("sciml.cli.bench", "time tensor products beside those of other libraries, after checking them"),
 }
