@@ -25,7 +25,7 @@ class FieldSet:
         grid: where the fields are.
         fields: the channels: first scalars, then the components of each vector, velocity_x and velocity_y.
         times: of the frames.
-        at: where in a cell values are: "centers" or "nodes", as `sciml.pde.Stepper.at`.
+        at: where in a cell values are: "centers", "nodes" or "faces", as `sciml.pde.Stepper.at`.
         parameters: of the equation, the same for all trajectories.
         units: what L and T stand for; they stay in the units of fields otherwise.
         attributes: what else is to be known: versions, seeds, sources.
@@ -163,7 +163,7 @@ def _write_metadata(file: Any, content: FieldSet, trajectories: int) -> None:
     dimensions.attrs["spatial_dims"] = _texts(axes)
     dimensions.attrs["lengths"] = [float(length) for length in grid.lengths]
     dimensions.attrs["values_at"] = content.at
-    offset = 0.5 if content.at == "centers" else 0.0
+    offset = 0.0 if content.at == "nodes" else 0.5
     coordinates = {
         axis: (np.arange(size) + offset) * spacing
         for axis, size, spacing in zip(axes, grid.shape, grid.spacings, strict=True)

@@ -1,7 +1,7 @@
 """Trajectories to learn from, and windows of consecutive frames of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -24,7 +24,7 @@ class FieldData(Protocol):
         frame_time: time between frames.
         parameters: (trajectories, parameters), float32.
         parameter_names: of the columns.
-        symmetries: of the equation, see `sciml.pde.augmentation.motions`.
+        symmetries: of the equation, see `sciml.pde.augmentation.motions`; None if they are not known.
         units: of length and time.
         origins: where each trajectory comes from, for messages.
     """
@@ -36,7 +36,7 @@ class FieldData(Protocol):
     frame_time: float
     parameters: Tensor
     parameter_names: Sequence[str]
-    symmetries: frozenset[str]
+    symmetries: frozenset[str] | None
     units: dict[str, str]
     origins: Sequence[str]
 
@@ -56,7 +56,7 @@ class Trajectories:
     at: str = "centers"
     parameters: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     parameter_names: Sequence[str] = ()
-    symmetries: frozenset[str] = frozenset()
+    symmetries: frozenset[str] | None = None
     units: dict[str, str] = field(default_factory=dict)
     origins: Sequence[str] = ()
 
@@ -89,20 +89,37 @@ class Trajectories:
                         "leave the trajectory out, or generate it again"
                     )
 
-    def part(self, numbers: Sequence[int]) -> "Trajectories":
-        """Some of the trajectories."""
-        return Trajectories(
-            self.frames[list(numbers)],
-            self.fields,
-            self.grid,
-            self.frame_time,
-            at=self.at,
-            parameters=self.parameters[list(numbers)],
-            parameter_names=self.parameter_names,
-            symmetries=self.symmetries,
-            units=self.units,
-            origins=[self.origins[number] for number in numbers],
+    def part(self, start: int, stop: int) -> "Trajectories":
+        """The trajectories from `start` to before `stop`; frames are not copied."""
+        chosen = slice(start, stop)
+        return replace(
+            self,
+            frames=self.frames[chosen],
+            parameters=self.parameters[chosen],
+            origins=list(self.origins)[chosen],
         )
+
+    def with_parameters(self, names: Sequence[str]) -> "Trajectories":
+        """The same with these parameters only, in this order.
+
+        Raises:
+            ValueError: if there is no such parameter.
+        """
+        missing = [name for name in names if name not in self.parameter_names]
+        if missing:
+            known = ", ".join(self.parameter_names) or "none"
+            raise ValueError(f"the data do not have the parameters {', '.join(missing)}; they have {known}")
+        columns = [list(self.parameter_names).index(name) for name in names]
+        return replace(self, parameters=self.parameters[:, columns], parameter_names=list(names))
+
+    @property
+    def varying_parameters(self) -> list[str]:
+        """Names of the parameters that are not the same for all trajectories."""
+        return [
+            name
+            for name, column in zip(self.parameter_names, self.parameters.unbind(1), strict=True)
+            if bool((column != column[0]).any())
+        ]
 
 
 def field_normalisation(data: FieldData) -> dict[str, Normalisation]:
@@ -127,13 +144,16 @@ def field_normalisation(data: FieldData) -> dict[str, Normalisation]:
 
 
 def parameter_normalisation(data: FieldData) -> dict[str, Normalisation]:
-    """Mean and standard deviation of each parameter over trajectories; a constant parameter has the deviation 1."""
+    """Mean and standard deviation of each parameter over trajectories.
+
+    Raises:
+        ValueError: if a parameter is the same for all.
+    """
     values = data.parameters.double()
-    found = {}
-    for number, name in enumerate(data.parameter_names):
-        std = float(values[:, number].std(correction=0))
-        found[name] = Normalisation(float(values[:, number].mean()), std if std > 0 else 1.0)
-    return found
+    return {
+        name: Normalisation(float(column.mean()), float(column.std(correction=0)))
+        for name, column in zip(data.parameter_names, values.unbind(1), strict=True)
+    }
 
 
 def _by_trajectory(frames: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

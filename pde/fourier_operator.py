@@ -1,4 +1,4 @@
-"""Fourier neural operator, by the library that its authors keep: an adapter to `neuraloperator` (extra `pde`)."""
+"""Fourier neural operator, by the library that its authors keep: an adapter to `neuraloperator` (extra `fno`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -87,6 +87,6 @@ def _library() -> Any:
     except ImportError as error:
         raise ValueError(
             "the Fourier neural operator comes from the library neuraloperator, which is not installed "
-            f"({error}); install it with: pip install 'sciml-suite[pde]'"
+            f"({error}); install it with: pip install 'sciml-suite[fno]'"
         ) from error
     return models

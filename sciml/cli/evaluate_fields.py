@@ -74,7 +74,9 @@ def evaluate(
     batch_size: int = 16,
 ) -> tuple[OneStepErrors, RolloutErrors, torch.Tensor]:
     """Measure, print and write; returns the errors and the frames of the rollout."""
-    check_fits(surrogate, data)
+    check_alike(data, surrogate, "given")
+    surrogate.network.check_grid(*data.grid.shape)
+    data = data.with_parameters(list(surrogate.parameters_normalisation))
     device, dtype = surrogate.mean.device, surrogate.mean.dtype
     step = in_precision_of(surrogate)
     with Progress(console=console, transient=True) as progress:
@@ -111,24 +113,12 @@ def evaluate(
     return single, rolled, frames
 
 
-def check_fits(surrogate: Surrogate, data: Trajectories) -> None:
-    """Raise a ValueError if the data are of another equation, grid size or frame time than the surrogate."""
-    check_alike(data, surrogate, "given")
-    surrogate.network.check_grid(*data.grid.shape)
-    if list(surrogate.parameters_normalisation) != list(data.parameter_names) and surrogate.parameters_normalisation:
-        raise ValueError(
-            f"the surrogate is conditioned on {list(surrogate.parameters_normalisation)}, the data have "
-            f"{list(data.parameter_names)}"
-        )
-
-
 def in_precision_of(surrogate: Surrogate) -> Callable[..., torch.Tensor]:
-    """The surrogate as a step of float32 fields; parameters that it does not take are left out."""
-    dtype, conditioned = surrogate.mean.dtype, bool(surrogate.parameters_normalisation)
+    """The surrogate as a step of float32 fields."""
+    dtype = surrogate.mean.dtype
 
     def step(u: torch.Tensor, parameters: torch.Tensor | None = None) -> torch.Tensor:
-        given = parameters.to(dtype) if conditioned and parameters is not None else None
-        return surrogate(u.to(dtype), given).to(u.dtype)
+        return surrogate(u.to(dtype), None if parameters is None else parameters.to(dtype)).to(u.dtype)
 
     return step
 

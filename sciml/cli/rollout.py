@@ -53,7 +53,7 @@ def run(config: Config) -> None:
     if config.trajectories is not None:
         if config.trajectories < 1:
             raise ValueError(f"got trajectories={config.trajectories}; it must be at least 1, or null for all")
-        data = data.part(range(min(config.trajectories, len(data.frames))))
+        data = data.part(0, config.trajectories)
     if not 0 <= config.shown < len(data.frames):
         raise ValueError(f"got shown={config.shown}; there are the trajectories 0 to {len(data.frames) - 1}")
     output = Path(config.output)

@@ -172,6 +172,8 @@ def train(
     torch.manual_seed(config.seed)
     surrogate = prepare(config, train_data).to(device=fabric.device, dtype=getattr(torch, config.dtype))
     check_alike(valid_data, surrogate, "validation")
+    conditions = list(surrogate.parameters_normalisation)
+    train_data, valid_data = train_data.with_parameters(conditions), valid_data.with_parameters(conditions)
     surrogate.channels_last = config.channels_last
     if config.compile:
         surrogate.compile_regions()
@@ -242,7 +244,7 @@ def read_data(config: Config) -> tuple[Trajectories, Trajectories]:
             f"got {total} trajectories and valid_fraction={config.valid_fraction}; neither training nor validation "
             "may be empty: give more trajectories, or files in valid"
         )
-    return data.part(range(total - held_out)), data.part(range(total - held_out, total))
+    return data.part(0, total - held_out), data.part(total - held_out, total)
 
 
 def make_loader(config: Config, data: Trajectories, length: int, *, fabric: Fabric, part: str) -> Loader:

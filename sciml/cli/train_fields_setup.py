@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sciml.pde.augmentation import NAMES
 from sciml.pde.checkpoint import build_network, load_surrogate
 from sciml.pde.field_data import Trajectories, field_normalisation, parameter_normalisation
 from sciml.pde.grid import Grid
@@ -48,9 +49,9 @@ def prepare(config: "Config", data: Trajectories) -> Surrogate:
         known["walls"] = walls
     parameters = {}
     if arguments.get("conditioning") is not None:
-        parameters = parameter_normalisation(data)
+        parameters = parameter_normalisation(data.with_parameters(data.varying_parameters))
         if not parameters:
-            raise ValueError("got model.conditioning, but the data have no parameters; leave it out")
+            raise ValueError("got model.conditioning, but no parameter of the data varies; leave it out")
         known["num_parameters"] = len(parameters)
     return Surrogate(
         build_network(name, {**known, **arguments}),
@@ -90,6 +91,13 @@ def symmetries(wanted: Sequence[str], data: Trajectories) -> list[str]:
     Raises:
         ValueError: if the equation does not have one of them.
     """
+    if data.symmetries is None:
+        if "all" in wanted:
+            raise ValueError(
+                "got augment=[all], but which symmetries the equation of these data has is not known; name those of "
+                f"its boundaries and forces: {', '.join(NAMES)}"
+            )
+        return list(wanted)
     if list(wanted) == ["all"]:
         return sorted(data.symmetries)
     implied = set(data.symmetries)

@@ -128,7 +128,7 @@ def test_grids_that_do_not_fit_are_refused():
 
 def test_the_fourier_operator_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuralop", None)
-    with pytest.raises(ValueError, match=r"pip install 'sciml-suite\[pde\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'sciml-suite\[fno\]'"):
         build_network("fno", {"channels_in": 6, "channels_out": 3})
 
 

@@ -140,7 +140,11 @@ def test_what_the_data_do_not_allow_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no reflection_y"):
         symmetries(["reflection_x", "reflection_y"], data)
     assert symmetries(["all"], data) == ["reflection_x"]
-    with pytest.raises(ValueError, match="the data have no parameters; leave it out"):
+    data.symmetries = None
+    assert symmetries(["rotation"], data) == ["rotation"]
+    with pytest.raises(ValueError, match="is not known; name those of its boundaries"):
+        symmetries(["all"], data)
+    with pytest.raises(ValueError, match="no parameter of the data varies; leave it out"):
         prepare(config(tmp_path, model={"name": "sinenet", "conditioning": "add"}), data)
     with pytest.raises(ValueError, match="it is slip, no_slip"):
         prepare(config(tmp_path, model={"name": "sinenet", "walls": "sticky"}), data)
