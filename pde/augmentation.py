@@ -85,15 +85,13 @@ def moved(u: Tensor, motion: Motion, fields: Sequence[Field], at: str = "centers
 
 
 def _mirrored(u: Tensor, axis: int, fields: Sequence[Field], at: str) -> Tensor:
-    dim = axis - 2
-    flipped = u.flip(dim)
-    own = torch.tensor([field.component == axis for field in fields], device=u.device)[:, None, None]
-    # What is at a lower end is mirrored at the end 0, which stays: at a wall, or around a periodic axis.
-    if at == "nodes":
-        flipped = flipped.roll(1, dim)
-    elif at == "faces":
-        flipped = torch.where(own, flipped.roll(1, dim), flipped)
-    return torch.where(own, -flipped, flipped)
+    dim, channels = axis - 2, []
+    for field, channel in zip(fields, u.flip(dim).unbind(-3), strict=True):
+        own = field.component == axis
+        # What is at a lower end is mirrored at the end 0, which stays: at a wall, or around a periodic axis.
+        placed = channel.roll(1, dim) if at == "nodes" or (at == "faces" and own) else channel
+        channels.append(-placed if own else placed)
+    return torch.stack(channels, dim=-3)
 
 
 class Augmentation:
@@ -123,10 +121,14 @@ class Augmentation:
     def __call__(self, frames: Tensor) -> Tensor:
         """Move each sample of (batch, times, fields, num_x, num_y), all of its frames alike."""
         chosen = torch.randint(len(self.motions), (len(frames),)).tolist()
-        result = [
-            moved(one, self.motions[number], self.fields, self.at) for one, number in zip(frames, chosen, strict=True)
-        ]
-        if self.axes:
-            dims = [axis - 2 for axis in self.axes]
-            result = [one.roll([int(torch.randint(one.shape[dim], ())) for dim in dims], dims) for one in result]
+        result = list(frames.unbind(0))
+        for number in set(chosen):
+            members = [sample for sample, own in enumerate(chosen) if own == number]
+            together = moved(torch.stack([result[one] for one in members]), self.motions[number], self.fields, self.at)
+            for sample, one in zip(members, together, strict=True):
+                result[sample] = one
+        for sample, one in enumerate(result):
+            shifts = [int(torch.randint(one.shape[axis - 2], ())) for axis in self.axes]
+            if shifts:
+                result[sample] = one.roll(shifts, [axis - 2 for axis in self.axes])
         return torch.stack(result)
