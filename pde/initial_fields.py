@@ -40,7 +40,7 @@ def random_gas(
 
     Source: M. Takamoto et al., PDEBench, arXiv:2210.07182, app. D.5, with the constants of arXiv:2403.19507.
     """
-    x, y = ([value / length for value, length in zip(grid.centers(), grid.lengths, strict=True)])  # in (0, 1)
+    x, y = [value / length for value, length in zip(grid.centers(), grid.lengths, strict=True)]  # in (0, 1)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(batch, *shape, generator=generator, dtype=torch.float64)
