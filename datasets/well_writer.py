@@ -69,7 +69,7 @@ class FieldSet:
 
     def unit(self, channel: int) -> str:
         """Unit of the values of a channel."""
-        return self.fields[channel].unit.translate(str.maketrans(dict(self.units)))
+        return "".join(self.units.get(letter, letter) for letter in self.fields[channel].unit)
 
 
 def require_h5py() -> ModuleType:

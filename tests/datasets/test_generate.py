@@ -99,9 +99,7 @@ def test_a_trajectory_is_a_function_of_its_seed(name):
     assert not torch.equal(together[1], together[2])
 
 
-def test_processes_do_not_change_a_bit(whole, tmp_path, monkeypatch):
-    generate(SMALL, tmp_path / "two", processes=2)
-    assert contents(tmp_path / "two") == contents(whole)
+def test_blocks_do_not_change_a_bit(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(SmokeFlow, "block", 3)
     generate(SMALL, tmp_path / "three")
     assert contents(tmp_path / "three") == contents(whole)
@@ -145,22 +143,24 @@ def test_killed_before_any_file_is_replaced(whole, tmp_path, monkeypatch):
     raise AssertionError("every file is replaced once")
 
 
-def test_a_killed_command_is_continued(tmp_path, capsys):
-    flags = f"ins --resolution 16 --trajectories 96 --valid 0 --test 0 --workers 2 --output {tmp_path / 'killed'}"
+def test_a_command_killed_with_two_workers_is_continued_by_one(tmp_path, monkeypatch):
+    monkeypatch.undo()
+
+    def command(output, workers):
+        flags = f"--resolution 16 --trajectories 64 --valid 0 --test 0 --output {tmp_path / output} --workers {workers}"
+        return ["generate", "ins", *flags.split()]
+
     process = subprocess.Popen(
-        [sys.executable, "-m", "sciml.cli", "generate", *flags.split()],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "sciml.cli", *command("killed", 2)], start_new_session=True, stdout=subprocess.DEVNULL
     )
-    parts = tmp_path / "killed" / "parts"
-    while not list(parts.glob("train-*.npz")):
+    while not list((tmp_path / "killed" / "parts").glob("train-*.npz")):
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "stats.yaml").exists()
-    assert main(["generate", *flags.split()]) == 0
-    assert main(["generate", *flags.replace("killed", "whole").split()]) == 0
+    assert main(command("killed", 1)) == 0
+    assert main(command("whole", 1)) == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
@@ -192,7 +192,7 @@ def test_a_trajectory_that_cannot_be_computed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(SmokeFlow, "start", spoilt)
     with pytest.raises(UnstableError, match=r"trajectory 3 of train \(seed 4\) cannot be computed: its fields are no"):
         generate(SMALL, tmp_path / "a")
-    assert (tmp_path / "a" / "parts" / "train-000000.npz").exists()
+    assert (tmp_path / "a" / "parts" / "train-000000-000002.npz").exists()
     assert not (tmp_path / "a" / "data").exists()
     winds = Generation("swe", resolution=16, trajectories=1, parameters={"speed": 300.0, "depth": 50000.0})
     with pytest.raises(UnstableError, match=r"trajectory 0 of train .* at most .* is stable"):
@@ -229,7 +229,8 @@ def test_differences_from_published_constants_are_named():
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    command = "generate swe --output winds --resolution 16 --trajectories 2 --workers 1 --parameters.speed 10".split()
+    line = "generate swe --output winds --resolution 16 --trajectories 2 --workers 1 --parameters.speed 10"
+    command = line.split()
     assert main(command) == 0
     text = capsys.readouterr().out
     assert "wrote to winds in" in text

@@ -10,7 +10,7 @@ PLANE = Grid.square(48, 1e7)
 
 
 def test_gas_has_the_priors_of_its_source():
-    u = random_gas(Grid.square(32, 1.0), 400, torch.Generator().manual_seed(0))
+    u = random_gas(Grid.square(16, 1.0), 400, torch.Generator().manual_seed(0))
     density, pressure, v_x, v_y = u.unbind(1)
     assert density.min() > 0
     assert pressure.min() > 0
@@ -39,10 +39,10 @@ def test_gas_has_long_waves_only():
 def test_balanced_winds_keep_still_compared_to_unbalanced_ones():
     change = {}
     for imbalance in (0.0, 1.0):
-        u = random_winds(PLANE, 4, torch.Generator().manual_seed(0), speed=0.01, imbalance=imbalance)
+        u = random_winds(PLANE, 4, torch.Generator().manual_seed(0), speed=0.001, imbalance=imbalance)
         after = ShallowWater(PLANE, 300.0, gravity=9.81, coriolis=1e-4).run(u, 30, every=30)[:, -1]
         change[imbalance] = ((after - u)[:, 0].norm() / (u[:, 0] - 1000).norm()).item()
-    assert change[0.0] < 1e-4  # slow winds in balance are steady
+    assert change[0.0] < 2e-5  # slow winds in balance are steady
     assert change[1.0] > 0.3
 
 
