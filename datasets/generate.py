@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from torch import Tensor
 import sciml
 from sciml.datasets.field_statistics import FieldStatistics, trajectory_moments
 from sciml.datasets.flows import Flow, flow_of
-from sciml.datasets.well_reader import open_fields
 from sciml.datasets.well_writer import FieldSet, require_h5py, write_fields
 from sciml.datasets.workers import polling, workers
 from sciml.files import atomic_write
@@ -98,7 +97,7 @@ class Block:
 
     def file(self, folder: Path) -> Path:
         """Where its frames are kept until all are there."""
-        return folder / f"{self.split}-{self.first:06d}.npz"
+        return folder / f"{self.split}-{self.first:06d}-{self.stop:06d}.npz"
 
 
 def generate(
@@ -160,16 +159,16 @@ def generate(
                 parallel(joblib.delayed(_make)(block, generation, parts, owner=owner) for block in blocks)
     statistics = _statistics([block.file(parts) for block in blocks if block.split == "train"])
     content = _field_set(generation, statistics)
-    for number, (split, target) in enumerate(targets.items()):
+    for split, target in targets.items():
         files = [block.file(parts) for block in blocks if block.split == split]
-        described = _of_split(content, split, number, generation)
+        described = _of_split(content, split, generation)
         write_fields(target, described, (_loaded(file)["frames"] for file in files), trajectories=splits[split])
     replace_text(summary, yaml.safe_dump(_well_statistics(content, statistics), sort_keys=True))
     shutil.rmtree(parts, ignore_errors=True)
     return True
 
 
-def trajectories(flow: Flow, resolution: int, seeds: list[tuple[int, ...]], *, device: str = "cpu") -> Tensor:
+def trajectories(flow: Flow, resolution: int, seeds: Sequence[tuple[int, ...]], *, device: str = "cpu") -> Tensor:
     """Frames of one trajectory for each seed, (seeds, frames, channels, num_x, num_y) in float32.
 
     They are not checked: a trajectory that went wrong holds NaN. On CUDA nothing waits for the device but a solver
@@ -244,8 +243,8 @@ def _computed(block: Block, generation: Generation) -> np.ndarray:
         except ValueError as error:
             reason = str(error)
         raise UnstableError(
-            f"trajectory {block.first + number} of {block.split} (seed {generation.seed}) cannot be computed: {reason}; "
-            "change the parameters or the resolution (with which all is generated anew)"
+            f"trajectory {block.first + number} of {block.split} (seed {generation.seed}) cannot be computed: {reason}"
+            "; change the parameters or the resolution (with which all is generated anew)"
         )
     raise UnstableError(
         f"trajectories {block.first} to {block.stop - 1} of {block.split} cannot be computed together, but each alone; "
@@ -307,7 +306,7 @@ def _field_set(generation: Generation, statistics: FieldStatistics) -> FieldSet:
     )
 
 
-def _of_split(content: FieldSet, split: str, number: int, generation: Generation) -> FieldSet:
+def _of_split(content: FieldSet, split: str, generation: Generation) -> FieldSet:
     origin = {
         "split": split,
         "seed": generation.seed,

@@ -137,9 +137,7 @@ class Fields:
         return result
 
 
-def open_fields(
-    path: str | Path, split: str | None = None, *, channels: Sequence[str] | None = None
-) -> Fields:
+def open_fields(path: str | Path, split: str | None = None, *, channels: Sequence[str] | None = None) -> Fields:
     """Open a file, or all files of a folder as one.
 
     Args:

@@ -69,7 +69,7 @@ class FieldSet:
 
     def unit(self, channel: int) -> str:
         """Unit of the values of a channel."""
-        return self.fields[channel].unit.translate(str.maketrans(dict(self.units)))
+        return "".join(self.units.get(letter, letter) for letter in self.fields[channel].unit)
 
 
 def require_h5py() -> ModuleType:
@@ -107,7 +107,9 @@ def write_fields(path: str | Path, content: FieldSet, blocks: Iterable[np.ndarra
             for block in blocks:
                 _check_block(block, content, first=done, trajectories=trajectories)
                 for dataset, channels in stored:
-                    values = block[:, :, channels[0]] if len(channels) == 1 else np.moveaxis(block[:, :, channels], 2, -1)
+                    values = (
+                        block[:, :, channels[0]] if len(channels) == 1 else np.moveaxis(block[:, :, channels], 2, -1)
+                    )
                     dataset[done : done + len(block)] = np.ascontiguousarray(values, dtype=np.float32)
                 done += len(block)
             if done != trajectories:

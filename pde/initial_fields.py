@@ -124,7 +124,7 @@ def random_winds(
     height = depth + balanced + imbalance * sizes[0] / sizes[1] * waving
     if not bool((height > 0).all()):
         raise ValueError(
-            f"got speed={speed} and depth={depth}: the height would reach {float(height.min()):.3g}; give slower winds, "
-            "deeper water or a smaller box"
+            f"got speed={speed} and depth={depth}: the height would reach {float(height.min()):.3g}; give slower "
+            "winds, deeper water or a smaller box"
         )
     return torch.cat([height[:, None], scale[:, None] * v], dim=1).to(dtype)
