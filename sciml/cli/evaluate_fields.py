@@ -141,13 +141,14 @@ def error_table(single: OneStepErrors, rolled: RolloutErrors, names: list[str], 
         table.add_row(name, *(f"{column[number]:.4f}" if column else "diverged" for column in columns))
     table.add_section()
     table.add_row("mean", *(f"{sum(column) / len(column):.4f}" if column else "diverged" for column in columns))
+    caption = ""
     if reached < steps:
-        table.caption = f"no rollout goes beyond step {reached} of {steps}; "
+        caption = f"no rollout goes beyond step {reached} of {steps}; "
     elif rolled.diverged:
-        table.caption = f"{len(rolled.diverged)} rollouts diverged, which count until they do; "
-    table.caption = (table.caption or "") + (  # type: ignore[operator]
-        f"correlation above 0.8 for {rolled.correlation_time:.3g} of {steps * frame_time:.3g} time units (mean), "
-        f"lost by {rolled.decorrelated:.0%} of the trajectories"
+        caption = f"{len(rolled.diverged)} rollouts diverged, which count until they do; "
+    table.caption = (
+        f"{caption}correlation above 0.8 for {rolled.correlation_time:.3g} of {steps * frame_time:.3g} time units "
+        f"(mean), lost by {rolled.decorrelated:.0%} of the trajectories"
     )
     return table
 

@@ -47,7 +47,8 @@ def read_trajectories(files: Sequence[str]) -> Trajectories:
     shape = (total, first.times.shape[-1], len(first.fields), *first.shape)
     if len(first.shape) != 2:
         raise ValueError(f"{first.files[0][0]} has fields along {len(first.shape)} axes; surrogates are for two")
-    frames, origins = np.empty(shape, dtype=np.float32), []
+    frames = np.empty(shape, dtype=np.float32)
+    origins: list[str] = []
     names = list(first.parameters)
     with counting_bar(Console(stderr=True), "trajectories") as progress:
         task = progress.add_task("read", total=total)
