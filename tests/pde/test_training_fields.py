@@ -86,6 +86,7 @@ def test_a_run_that_is_continued_is_the_run_that_was_not(tmp_path, options):
         tiny_run(tmp_path / "parts", max_epochs=3, optimizer=optimizer, augment=["all"])
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(tmp_path):
     """30 windows in batches of 5: shares of 2 and 3."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
