@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sciml.pde.metrics import scaled_l2
 
@@ -56,18 +57,17 @@ class FieldStatistics:
         )
 
 
-def trajectory_moments(frames: np.ndarray, *, history: int = 1) -> np.ndarray:
-    """The means `MOMENTS` of each trajectory in float64, (trajectories, 5, channels).
+def trajectory_moments(frames: Tensor, *, history: int = 1) -> np.ndarray:
+    """The means `MOMENTS` of each trajectory in float64, computed where the frames are, (trajectories, 5, channels).
 
     Args:
         frames: (trajectories, frames, channels, num_x, num_y), more than `history` of them.
         history: frames that a surrogate is given, so that it predicts none of the first ones.
     """
-    result = np.empty((len(frames), len(MOMENTS), frames.shape[2]))
-    for number, trajectory in enumerate(frames):  # one after the other, so that the means know nothing of the batch
-        u = torch.from_numpy(trajectory).double()
+    result = []
+    for trajectory in frames:  # one after the other, so that the means know nothing of the batch
+        u = trajectory.double()
         change = u[1:] - u[:-1]
         parts = [part.mean(dim=(0, 2, 3)) for part in (u, u.square(), change, change.square())]
-        error = scaled_l2(u[history - 1 : -1], u[history:]).mean(dim=0)
-        result[number] = torch.stack([*parts, error]).numpy()
-    return result
+        result.append(torch.stack([*parts, scaled_l2(u[history - 1 : -1], u[history:]).mean(dim=0)]))
+    return torch.stack(result).cpu().numpy()

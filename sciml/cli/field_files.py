@@ -11,7 +11,8 @@ from rich.console import Console
 
 from sciml.cli.counting_bar import counting_bar
 from sciml.datasets.flows import FLOWS, flow_of
-from sciml.datasets.well_reader import Fields, open_fields
+from sciml.datasets.stored_fields import Fields
+from sciml.datasets.well_reader import open_fields
 from sciml.pde.field_data import Trajectories
 
 # Trajectories that are read at a time, for the progress bar.

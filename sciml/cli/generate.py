@@ -11,7 +11,8 @@ from rich.table import Table
 from sciml.cli.counting_bar import counting_bar
 from sciml.datasets.flows import FLOWS, differences_from_published
 from sciml.datasets.generate import Generation, generate
-from sciml.datasets.well_reader import Fields, open_fields
+from sciml.datasets.stored_fields import Fields
+from sciml.datasets.well_reader import open_fields
 
 FIRST_WORD = "flow"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sciml.datasets import FieldSet, open_fields, write_fields
 from sciml.datasets.field_statistics import FieldStatistics, trajectory_moments
@@ -123,7 +124,7 @@ def test_a_file_of_the_well_is_read(tmp_path):
 
 def test_statistics_are_those_of_numpy(path):
     frames = random_frames(5).astype(np.float64)
-    statistics = FieldStatistics.from_moments(trajectory_moments(random_frames(5), history=2))
+    statistics = FieldStatistics.from_moments(trajectory_moments(torch.from_numpy(random_frames(5)), history=2))
     np.testing.assert_allclose(statistics.mean, frames.mean((0, 1, 3, 4)), rtol=1e-12)
     np.testing.assert_allclose(statistics.std, frames.std((0, 1, 3, 4)), rtol=1e-12)
     change = np.diff(frames, axis=1)

@@ -16,8 +16,9 @@ import yaml
 from sciml.cli import main
 from sciml.datasets import open_fields
 from sciml.datasets.field_statistics import FieldStatistics
+from sciml.datasets.flow_blocks import trajectories
 from sciml.datasets.flows import FLOWS, SmokeFlow, differences_from_published, flow_of
-from sciml.datasets.generate import Generation, generate, trajectories
+from sciml.datasets.generate import Generation, generate
 from sciml.pde import UnstableError
 
 pytest.importorskip("h5py")
