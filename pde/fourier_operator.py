@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from sciml.messages import check_positive
-from sciml.pde.network import Network, in_full_precision
+from sciml.pde.network import Network
 from sciml.pde.padding import Walls, read_padding
 
 # Part of the domain that is appended as zeros along an axis that is not periodic.
@@ -52,7 +54,7 @@ class FourierOperator(Network):
         axes = read_padding(padding)
         self.config: dict[str, Any] = {**sizes, "padding": list(axes)}
         domain_padding = [0.0 if kind == "circular" else _DOMAIN_PADDING for kind in axes]
-        self.operator = _library().FNO(
+        operator = _library().FNO(
             n_modes=(modes, modes),
             in_channels=channels_in,
             out_channels=channels_out,
@@ -62,6 +64,16 @@ class FourierOperator(Network):
             positional_embedding=None if "circular" in axes else "grid",
             domain_padding=domain_padding if any(domain_padding) else None,
         )
+        # The library's weights of waves are complex, which conversions of dtype would cut down to their real parts, and
+        # which fused optimizers and sums over processes do not take: the parameters here are real, and become its
+        # weights when it is called.
+        self.parts = nn.ParameterDict()
+        for name, parameter in operator.named_parameters():
+            values = parameter.detach()
+            pairs = {"real": values.real, "imaginary": values.imag} if values.is_complex() else {"all": values}
+            for part, value in pairs.items():
+                self.parts[f"{name.replace('.', '/')}/{part}"] = nn.Parameter(value.clone())
+        self._operator = [operator.to("meta")]  # in a list, so that it is no part of the state
 
     def check_grid(self, num_x: int, num_y: int) -> None:
         """Raise a ValueError if the grid has fewer waves than are kept."""
@@ -78,7 +90,20 @@ class FourierOperator(Network):
         self.check(u)
         if parameters is not None:
             raise ValueError("FourierOperator is not conditioned on parameters; SineNet and ModernUNet can be")
-        return in_full_precision(self.operator, u)
+        weights = self.weights()
+        with torch.autocast(u.device.type, enabled=False):
+            return functional_call(self._operator[0], weights, (u.to(next(iter(self.parts.values())).dtype),))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The library's parameters by its names."""
+        found: dict[str, Tensor] = {}
+        for key, value in self.parts.items():
+            name, _, part = key.replace("/", ".").rpartition(".")
+            if part != "imaginary":
+                found[name] = value
+            else:
+                found[name] = torch.complex(found[name], value)
+        return found
 
 
 def _library() -> Any:

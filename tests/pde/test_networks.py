@@ -1,5 +1,6 @@
 """The networks on one interface: numbers of weights, shapes, symmetries that paddings leave, conditioning."""
 
+import copy
 import sys
 
 import pytest
@@ -137,6 +138,13 @@ def test_the_fourier_operator():
     net = build_network("fno", {"channels_in": 6, "channels_out": 3, "width": 8, "modes": 8, "padding": "circular"})
     u = torch.randn(2, 6, 16, 24)
     torch.testing.assert_close(net(u.roll(5, 2)), net(u).roll(5, 2), rtol=1e-4, atol=1e-5)
+    # Weights of waves are complex, and not to lose their imaginary parts.
+    assert all(parameter.is_floating_point() for parameter in net.parameters())
+    double = copy.deepcopy(net).double()
+    torch.testing.assert_close(double(u.double()).float(), net(u), rtol=1e-4, atol=1e-5)
+    again = build_network("fno", net.config)
+    again.load_state_dict(net.state_dict())
+    torch.testing.assert_close(again(u), net(u), rtol=0, atol=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert net(u).dtype == torch.float32
     with pytest.raises(ValueError, match="fewer waves than modes=8"):

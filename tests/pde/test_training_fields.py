@@ -178,3 +178,21 @@ def test_the_last_trajectories_are_held_out(monkeypatch):
     assert valid.origins == ["trajectory 8", "trajectory 9"]
     with pytest.raises(ValueError, match="give more trajectories"):
         read_data(Config(train=["a"], output="", valid_fraction=0.99))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "unet", "width": 4, "multipliers": [1, 2], "blocks": 1},
+        {"name": "dilated_resnet", "width": 4, "blocks": 1},
+        {"name": "fno", "width": 4, "modes": 6, "layers": 1},
+    ],
+    ids=lambda model: model["name"],
+)
+def test_every_baseline_is_trained_and_saved(tmp_path, model):
+    if model["name"] == "fno":
+        pytest.importorskip("neuralop")
+    progress = tiny_run(tmp_path / "run", model=model, max_epochs=3, delta=True)
+    assert progress.best["valid_loss"] < progress.first_loss
+    surrogate = load_surrogate(tmp_path / "run" / "best")
+    assert surrogate(torch.randn(1, 6, 16, 16)).shape == (1, 3, 16, 16)
