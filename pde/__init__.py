@@ -1,6 +1,6 @@
 """Solvers of partial differential equations, and networks that learn to do the same.
 
-A `Stepper` takes the fields at one time to those a step later; so does a trained `SineNet`.
+A `Stepper` takes the fields at one time to those a step later; so does a trained `Surrogate`.
 """
 
 from typing import TYPE_CHECKING
@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from sciml.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from sciml.pde.checkpoint import load_surrogate as load_surrogate
+    from sciml.pde.checkpoint import save_surrogate as save_surrogate
     from sciml.pde.compressible import CompressibleNavierStokes as CompressibleNavierStokes
+    from sciml.pde.dilated_resnet import DilatedResNet as DilatedResNet
+    from sciml.pde.field_data import Trajectories as Trajectories
+    from sciml.pde.fourier_operator import FourierOperator as FourierOperator
     from sciml.pde.grid import Grid as Grid
     from sciml.pde.incompressible import IncompressibleNavierStokes as IncompressibleNavierStokes
     from sciml.pde.incompressible import KolmogorovForcing as KolmogorovForcing
@@ -20,12 +25,17 @@ if TYPE_CHECKING:
     from sciml.pde.smoke import BuoyantSmoke as BuoyantSmoke
     from sciml.pde.stepper import Stepper as Stepper
     from sciml.pde.stepper import UnstableError as UnstableError
+    from sciml.pde.surrogate import Surrogate as Surrogate
+    from sciml.pde.unet import ModernUNet as ModernUNet
 
 _EXPORTS = {
     "CompressibleNavierStokes": "compressible",
+    "DilatedResNet": "dilated_resnet",
+    "FourierOperator": "fourier_operator",
     "Grid": "grid",
     "IncompressibleNavierStokes": "incompressible",
     "KolmogorovForcing": "incompressible",
+    "ModernUNet": "unet",
     "Rollout": "rollouts",
     "rollout": "rollouts",
     "ShallowWater": "shallow_water",
@@ -33,7 +43,11 @@ _EXPORTS = {
     "SineNet": "sinenet",
     "BuoyantSmoke": "smoke",
     "Stepper": "stepper",
+    "Surrogate": "surrogate",
+    "Trajectories": "field_data",
     "UnstableError": "stepper",
+    "load_surrogate": "checkpoint",
+    "save_surrogate": "checkpoint",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -20,14 +20,23 @@ class Rollout(NamedTuple):
 
 
 @torch.no_grad()
-def rollout(step: Callable[[Tensor], Tensor], history: Tensor, steps: int, *, bound: float = 1e3) -> Rollout:
+def rollout(
+    step: Callable[..., Tensor],
+    history: Tensor,
+    steps: int,
+    *,
+    parameters: Tensor | None = None,
+    bound: float = 1e3,
+) -> Rollout:
     """Predict `steps` frames, one after the other.
 
     Args:
         step: of the last frames, (batch, times · channels, num_x, num_y), oldest first, to the next one, (batch,
-            channels, num_x, num_y): a surrogate in evaluation mode, or, with a history of one frame, a solver.
+            channels, num_x, num_y), or the next few (batch, few · channels, num_x, num_y): a surrogate in evaluation
+            mode, or, with a history of one frame, a solver.
         history: the frames to start from, (batch, times, channels, num_x, num_y).
         steps: number of frames.
+        parameters: (batch, parameters), second argument of `step` if given.
         bound: of |u| over the largest |u| of the history's sample, beyond which a sample counts as diverged. It is left
             out of the following steps, so that it neither slows nor spoils the others.
 
@@ -43,20 +52,25 @@ def rollout(step: Callable[[Tensor], Tensor], history: Tensor, steps: int, *, bo
     frames = history.new_full((batch, steps, *history.shape[2:]), torch.nan)
     diverged_at = torch.zeros(batch, dtype=torch.int64, device=history.device)
     limit = bound * history.abs().amax(dim=(1, 2, 3, 4)).clamp_min(torch.finfo(history.dtype).tiny)
-    going, last = torch.arange(batch, device=history.device), history
-    for number in range(1, steps + 1):
-        new = step(last.flatten(1, 2))
-        expected = (len(going), channels, *history.shape[3:])
-        if tuple(new.shape) != expected:
-            raise ValueError(f"got a frame of shape {tuple(new.shape)}; expected {expected}")
-        size = new.abs().amax(dim=(1, 2, 3))
-        good = size <= limit[going]  # false for NaN
-        diverged_at[going[~good]] = number
-        going, new, last = going[good], new[good], last[good]
-        if not len(going):
-            break
-        frames[going, number - 1] = new
-        last = torch.cat([last[:, 1:], new[:, None]], dim=1) if times > 1 else new[:, None]
+    going, last, done = torch.arange(batch, device=history.device), history, 0
+    while done < steps and len(going):
+        u = last.flatten(1, 2)
+        new = step(u) if parameters is None else step(u, parameters[going])
+        if new.dim() != 4 or len(new) != len(going) or new.shape[1] % channels or new.shape[2:] != history.shape[3:]:
+            expected = (len(going), channels, *history.shape[3:])
+            raise ValueError(f"got a frame of shape {tuple(new.shape)}; expected {expected}, or a few of them")
+        new = new.unflatten(1, (-1, channels))
+        for frame in new.unbind(1)[: steps - done]:
+            size = frame.abs().amax(dim=(1, 2, 3))
+            # False for NaN, and for what has diverged in an earlier frame of the same step.
+            good = (size <= limit[going]) & (diverged_at[going] == 0)
+            bad = going[~good]
+            diverged_at[bad] = torch.where(diverged_at[bad] == 0, done + 1, diverged_at[bad])
+            frames[going[good], done] = frame[good]
+            done += 1
+        left = diverged_at[going] == 0
+        last = torch.cat([last, new], dim=1)[left, -times:]
+        going = going[left]
     return Rollout(frames, diverged_at)
 
 

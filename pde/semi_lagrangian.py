@@ -22,7 +22,8 @@ def look_up(values: Tensor, x: Tensor, y: Tensor, *, outside: str) -> Tensor:
     x, y = x.clamp(0, num_x - 1), y.clamp(0, num_y - 1)
     i, j = x.floor().clamp_max(num_x - 2), y.floor().clamp_max(num_y - 2)
     f, g = x - i, y - j
-    index = (i * num_y + j).long().flatten(1)
+    # A place that is no number gives a value that is none, and must not be an index that a GPU stumbles over.
+    index = (i * num_y + j).long().clamp(0, (num_x - 1) * num_y - 2).flatten(1)
     flat = values.flatten(1)
     corners = [flat.gather(1, index + shift).view(x.shape) for shift in (0, 1, num_y, num_y + 1)]
     return (1 - f) * ((1 - g) * corners[0] + g * corners[1]) + f * ((1 - g) * corners[2] + g * corners[3])

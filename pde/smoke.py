@@ -38,6 +38,9 @@ class BuoyantSmoke(Stepper):
         (1965) for the grid.
     """
 
+    at = "faces"
+    symmetries = frozenset({"reflection_x"})  # smoke rises along y
+
     def __init__(self, grid: Grid, dt: float = 1.5, *, viscosity: float = 0.01, buoyancy: float = 0.5) -> None:
         check_positive({"dt": dt})
         if grid.boundaries != ("wall", "wall"):

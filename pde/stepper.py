@@ -44,9 +44,11 @@ class Stepper(ABC):
         grid: where the fields live.
         dt: time of a step.
         fields: what the channels are.
-        at: where in a cell their values are: "centers" (averages over cells) or "nodes" (lower corners).
-        symmetries: which of "translation" (along periodic axes), "rotation" (by 90°) and "reflection" the solver obeys;
-            `sciml.testing.check_stepper` measures them.
+        at: where in a cell their values are: "centers" (averages over cells), "nodes" (lower corners), or "faces"
+            (components of vectors at the lower faces across their axis, all else at centres).
+        symmetries: which of "translation" (along periodic axes), "rotation" (by 90°), "reflection" (along both axes)
+            and "reflection_x" or "reflection_y" (along one) the solver obeys; `sciml.testing.check_stepper` measures
+            the first three.
     """
 
     grid: Grid

@@ -22,6 +22,7 @@ _PARTS = (
     "kernels",
     "lazy_exports",
     "messages",
+    "model_folder",
     "neighbors",
     "nn",
     "packed",

@@ -1,4 +1,7 @@
-"""`sciml evaluate`: errors of a checkpoint on labelled structures, as a table, JSON and parity plots."""
+"""`sciml evaluate`: errors of a checkpoint on labelled structures, as a table, JSON and parity plots.
+
+If the checkpoint is a surrogate of an equation, `sciml.cli.evaluate_fields` does the job instead.
+"""
 
 import json
 from collections.abc import Mapping
@@ -21,6 +24,8 @@ from sciml.potentials.evaluation import ErrorSummary, EvaluationResult, evaluate
 from sciml.potentials.interface import check_boundaries
 from sciml.potentials.parity_plot import save_parity_plot
 from sciml.potentials.rotation_error import rotation_error
+
+OTHER_JOB = ("checkpoint", "sciml.cli.evaluate_fields")  # see `sciml.cli.other_job`
 
 # Structures, evenly spaced, on which the rotation error of a potential without symmetry is measured.
 _ROTATED_STRUCTURES = 64

@@ -12,12 +12,14 @@ from sciml.messages import did_you_mean
 JOBS: dict[str, tuple[str, str]] = {
     "demo": ("sciml.cli.demo", "label ethanol, train a small potential, evaluate it and run MD with it, in minutes"),
     "label": ("sciml.cli.label", "sample structures by MD under a reference method and write them with their labels"),
-    "train": ("sciml.cli.train", "train a potential on labelled structures"),
-    "evaluate": ("sciml.cli.evaluate", "compare a trained potential with labelled structures"),
+    "train": ("sciml.cli.train", "train a potential on labelled structures, or a surrogate on fields"),
+    "evaluate": ("sciml.cli.evaluate", "compare a trained potential with structures, or a surrogate with fields"),
     "compare": ("sciml.cli.compare", "accuracy of trained potentials against their cost, and the front of the best"),
     "models": ("sciml.cli.models", "list architectures and shipped weights, or show the card of one"),
+    "rollout": ("sciml.cli.rollout", "roll a trained surrogate out, beside its solver's frames"),
     "md": ("sciml.cli.md", "run molecular dynamics with a trained potential"),
     "relax": ("sciml.cli.relax", "relax positions, and the cell if asked for, with a trained potential"),
+    "generate": ("sciml.cli.generate", "solve equations of flow and write the data that surrogates are trained on"),
     "audit": ("sciml.cli.audit", "what each tensor product can express, how equivariant it is, and what it costs"),
     "bench": ("sciml.cli.bench", "time tensor products beside those of other libraries, after checking them"),
 }
@@ -54,6 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(module_name)
         if hasattr(module, "FIRST_WORD"):  # `sciml bench tensor-products`, `sciml compare runs/a runs/b`
             rest = name_leading_words(rest, field=module.FIRST_WORD, config_class=module.Config)
+        if hasattr(module, "OTHER_JOB"):  # potentials and surrogates share the words `train` and `evaluate`
+            from sciml.cli.other_job import of_surrogates
+
+            flag, other = module.OTHER_JOB
+            if of_surrogates(rest, flag):
+                module = importlib.import_module(other)
+                description = module.DESCRIPTION
+            elif {"-h", "--help"} & set(rest):
+                example = "sinenet" if flag == "model.name" else "CHECKPOINT"
+                description += f" (the flags of surrogates: {program} --{flag} {example} --help)"
         module.run(parse_config(module.Config, rest, program=program, description=description))
     except KeyboardInterrupt:
         return fail(program, "interrupted", code=130)

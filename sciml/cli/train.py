@@ -1,11 +1,13 @@
-"""`sciml train`: from labelled structures to a trained potential in a run folder."""
+"""`sciml train`: from labelled structures to a trained potential in a run folder.
+
+With a network of `sciml.pde.checkpoint.NETWORKS` as its model, `sciml.cli.train_fields` does the job instead.
+"""
 
 import dataclasses
 import functools
 import inspect
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from rich.console import Console
 
 from sciml.cli import evaluate
 from sciml.cli.arguments import parse_config
+from sciml.cli.launch import flatten, launch, plain
 from sciml.cli.train_display import Logs, ProgressBar, summary
 from sciml.cli.train_setup import (
     describe_potential,
@@ -53,6 +56,8 @@ from sciml.training.progress import LoopSettings
 from sciml.training.rotation_augmentation import RotationAugmentation
 
 logger = logging.getLogger("sciml.train")
+
+OTHER_JOB = ("model.name", "sciml.cli.train_fields")  # see `sciml.cli.other_job`
 
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
 FREE_SETTINGS = (
@@ -332,32 +337,6 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def launch(device: str) -> Fabric:
-    """The processes: one, or those that torchrun started, each on its device.
-
-    Raises:
-        ValueError: if there is no such device.
-    """
-    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    kind, _, number = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise ValueError(f"got the device {device!r}; expected auto, cpu, cuda or cuda:1")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"got the device {device!r}, but torch {torch.__version__} finds no CUDA device here")
-    if number and world > 1:
-        raise ValueError(f"got the device {device!r} with {world} processes; give 'cuda', each takes one of its own")
-    fabric = Fabric(
-        accelerator=kind,
-        devices=[int(number)] if number and kind == "cuda" else local,
-        num_nodes=world // local,
-        strategy="ddp" if world > 1 else "auto",
-    )
-    fabric.launch()
-    return fabric
-
-
 def read_data(config: Config) -> tuple[list[LabelledStructure], list[LabelledStructure], list[LabelledStructure]]:
     """Isolated atoms (they give reference energies only), structures to train on, and structures to validate with."""
     structures = read_structures(config.train, keys=config.keys, index=config.index, checks=config.checks)
@@ -433,21 +412,3 @@ def save(
 def is_binding(name: str) -> bool:
     """Whether a setting changes what a run computes."""
     return name.split(".")[0] not in FREE_SETTINGS
-
-
-def plain(value: Any) -> Any:
-    """Nested containers as dicts and lists, which YAML writes without tags."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -61,6 +61,7 @@ class ProgressBar:
         row = progress.rows[-1]
         units = {"valid_energy_per_atom_mae": "meV/atom", "valid_forces_mae": "meV/Å"}
         self.errors = "".join(f" | {1e3 * row[name]:.1f} {unit}" for name, unit in units.items() if name in row)
+        self.errors = self.errors or f" | validation {row['valid_loss']:.3g}"
         self.bar.update(self.task, completed=progress.epoch)
         now = time.monotonic()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name not in ("epoch", "step"))

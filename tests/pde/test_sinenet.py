@@ -78,7 +78,7 @@ def test_every_weight_is_used():
 
 def test_bad_input_says_what_to_do():
     net = SineNet(3, 2, num_waves=1, widths=SMALL)
-    with pytest.raises(ValueError, match="levels need multiples of 16"):
+    with pytest.raises(ValueError, match="need multiples of 16"):
         net(torch.zeros(1, 3, 24, 32))
     with pytest.raises(ValueError, match=r"expected \(batch, 3, num_x, num_y\)"):
         net(torch.zeros(1, 4, 32, 32))
