@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from sciml.graphs import AtomicGraph
 from sciml.potentials.checkpoint import load_potential, read_config, save_potential
 from sciml.potentials.interface import Potential
+from sciml.potentials.species import SpeciesTable
 from sciml.training.loop import errors_of
 from sciml.training.losses import Objective, Sums
 
@@ -41,6 +42,8 @@ def refit_checkpoint(
     if KEY in metadata:
         return ""
     potential = load_potential(folder, device=train[0].positions.device).eval()
+    if not isinstance(potential, SpeciesTable):
+        return ""
     before = errors_of(objective, sums_over(potential, objective, valid))
     moves = refit_shifts(potential, train)
     after = errors_of(objective, sums_over(potential, objective, valid))
@@ -70,9 +73,10 @@ def refit_shifts(potential: Potential, batches: Sequence[AtomicGraph]) -> dict[s
     energy, N_s atoms and n_Z atoms of the element Z. If no structure has an energy, nothing moves.
 
     Args:
-        potential: has `shifts`, (species,), as `sciml.potentials.species.SpeciesTable` gives them.
+        potential: a `sciml.potentials.species.SpeciesTable`.
         batches: of labelled structures, on the potential's device.
     """
+    assert isinstance(potential, SpeciesTable)
     compositions, errors = [], []
     for batch in batches:
         with torch.no_grad():
