@@ -93,5 +93,5 @@ def refit_shifts(potential: Potential, batches: Sequence[AtomicGraph]) -> dict[s
         return {}
     moved, *_ = np.linalg.lstsq(fractions, wanted, rcond=1e-6)
     with torch.no_grad():
-        potential.shifts += torch.from_numpy(moved).to(potential.shifts)
+        potential.shifts.add_(torch.from_numpy(moved).to(potential.shifts))
     return {chemical_symbols[z]: float(move) for z, move in zip(potential.species, moved, strict=True)}
