@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
+from sciml.shipping import training_text
 
 _TITLES = {
     "energy_per_atom": ("energy", "meV/atom"),
@@ -59,7 +59,7 @@ Licence of the weights: {card["licence"]}
 
 ## Training
 
-{_training(card)}
+{training_text(card)}
 """
 
 
@@ -78,14 +78,3 @@ def _symmetry(error: float | None) -> str:
     if error is None:
         return "The architecture has no sphere grids whose equivariance error would have to be measured."
     return f"Equivariance error of the sphere grids: {error:.1e} (relative)."
-
-
-def _training(card: Mapping[str, Any]) -> str:
-    """Lengths, and the settings as a file for `sciml train`."""
-    parts = [f"{card[key]:.4g} {key}" if key == "seconds" else f"{card[key]} {key}"
-             for key in ("epochs", "steps", "seconds") if card.get(key) is not None]  # fmt: skip
-    length = f"Length: {', '.join(parts)}.\n\n" if parts else ""
-    if not card["settings"]:
-        return f"{length}The settings are not known: the weights did not come from a run folder."
-    settings = yaml.safe_dump(card["settings"], sort_keys=False, allow_unicode=True, width=110)
-    return f"{length}`sciml train --config config.yaml`, with config.yaml:\n\n```yaml\n{settings}```"

@@ -5,11 +5,9 @@ python -m sciml.potentials.ship runs/ethanol ethanol-lens --structure ethanol.xy
 """
 
 import argparse
-import re
-import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,7 @@ from sciml.potentials.interface import Potential
 from sciml.potentials.model_card import card_text
 from sciml.potentials.relaxation import relax
 from sciml.potentials.run_folder import RunRecord, read_run
-
-LARGEST = 5_000_000  # bytes; all weights travel in every wheel
-
-# Settings of a run that say where it happened, not what it was.
-_LOCAL_SETTINGS = ("output", "device", "threads", "recorded", "max_time")
+from sciml.shipping import check_card, check_free, portable, put_in_place
 
 
 def ship(
@@ -59,16 +53,9 @@ def ship(
         ValueError: if the run or the name cannot be used, a text is empty, no errors are known, the weights are larger
             than 5 MB, or the structure does not relax.
     """
-    if not re.fullmatch(r"[a-z0-9]+([-_][a-z0-9]+)*", name) or name in MODELS:
-        raise ValueError(
-            f"got the name {name!r}; expected small letters, digits and dashes, and no architecture's name"
-        )
-    for field, text in {"data": data, "licence": licence, "limits": limits}.items():
-        if not text.strip():
-            raise ValueError(f"got an empty {field}; a card without it is of no use")
+    check_card(name, {"data": data, "licence": licence, "limits": limits}, architectures=MODELS)
     target = (WEIGHTS if weights is None else weights) / name
-    if target.exists() and not replace:
-        raise ValueError(f"{target} exists; give --replace, or another name")
+    check_free(target, replace=replace)
     record = read_run(run)
     if not record.validation and not record.test:
         raise ValueError(
@@ -90,15 +77,10 @@ def ship(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name
         save_potential(potential, folder, metadata=metadata)
-        size = (folder / "model.safetensors").stat().st_size
-        if size > LARGEST:
-            raise ValueError(f"the weights take {size / 1e6:.1f} MB, at most {LARGEST / 1e6:.0f} MB are shipped")
         ase.io.write(folder / "structure.xyz", relaxed(structure, potential), format="extxyz")
         text = card_text(name, card)
         atomic_write(folder / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
-        if replace:
-            shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder, target)
+        put_in_place(folder, target, replace=replace)
     return target
 
 
@@ -131,23 +113,6 @@ def facts(record: RunRecord) -> dict[str, Any]:
         "equivariance_error": record.equivariance_error,
         "settings": portable(record.settings),
     }
-
-
-def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of `sciml train` with the names of files only, and without what concerns the machine.
-
-    >>> portable({"train": ["some/where/a.xyz"], "output": "runs/a", "seed": 0})
-    {'train': ['a.xyz'], 'seed': 0}
-    """
-    kept = {key: value for key, value in settings.items() if key not in _LOCAL_SETTINGS and value is not None}
-    for key in ("train", "valid", "test"):
-        if key in kept:
-            kept[key] = [Path(file).name for file in kept[key]]
-    if "init_from" in kept:
-        kept["init_from"] = Path(kept["init_from"]).name
-    if "pretrain" in kept:
-        kept["pretrain"] = portable(kept["pretrain"])
-    return kept
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,7 @@ _PARTS = (
     "potentials",
     "recording",
     "rotations",
+    "shipping",
     "tensor_products",
     "testing",
     "training",

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from sciml.cli.counting_bar import counting_bar
+from sciml.datasets.flow_blocks import trajectories
 from sciml.datasets.flows import FLOWS, flow_of
 from sciml.datasets.stored_fields import Fields
 from sciml.datasets.well_reader import open_fields
@@ -17,6 +18,9 @@ from sciml.pde.field_data import Trajectories
 
 # Trajectories that are read at a time, for the progress bar.
 _AT_A_TIME = 64
+
+# Stands where sets have the number of their split, so that these trajectories are others.
+_SHOWN = 1_000_000
 
 
 def read_trajectories(files: Sequence[str]) -> Trajectories:
@@ -70,6 +74,27 @@ def read_trajectories(files: Sequence[str]) -> Trajectories:
         symmetries=_symmetries(parts),
         units=_units(first),
         origins=origins,
+    )
+
+
+def made_trajectories(flow_name: str, resolution: int, count: int, *, seed: int) -> Trajectories:
+    """Trajectories of a flow of `sciml generate`, computed now; none of them is in a set that was generated.
+
+    Raises:
+        ValueError: if there is no such flow.
+    """
+    flow = flow_of(flow_name)
+    solver = flow.solver(resolution)
+    _, every = flow.steps(resolution)
+    numbers = range(count)
+    return Trajectories(
+        trajectories(flow, resolution, [(seed, _SHOWN, number) for number in numbers]),
+        solver.fields,
+        solver.grid,
+        every * solver.dt,
+        at=solver.at,
+        symmetries=solver.symmetries,
+        origins=[f"trajectory {number} of seed {seed}" for number in numbers],
     )
 
 

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sciml import model_folder
 from sciml.messages import did_you_mean
+from sciml.pde import checkpoint as surrogates
 from sciml.potentials import checkpoint
 from sciml.potentials.checkpoint import MODELS, available_weights, model_class, read_config
 
@@ -47,6 +49,9 @@ def run(config: Config) -> None:
         console.print(shipped(names))
     else:
         console.print("no weights are shipped with this version", highlight=False)
+    of_fields = model_folder.names_in(surrogates.WEIGHTS)
+    if of_fields:
+        console.print(shipped_surrogates(of_fields))
     console.print("`sciml models NAME` shows one in full", highlight=False)
 
 
@@ -56,9 +61,9 @@ def card_of(name: str) -> str:
     Raises:
         ValueError: if there is neither.
     """
-    names = available_weights()
-    if name in names:
-        path = checkpoint.WEIGHTS / name / "README.md"
+    names, of_fields = available_weights(), model_folder.names_in(surrogates.WEIGHTS)
+    if name in (*names, *of_fields):
+        path = (checkpoint.WEIGHTS if name in names else surrogates.WEIGHTS) / name / "README.md"
         if not path.is_file():
             raise ValueError(f"the weights {name} have no card: {path} is missing; `python -m sciml.potentials.ship` "
                              "writes it")  # fmt: skip
@@ -66,7 +71,7 @@ def card_of(name: str) -> str:
     if name in MODELS:
         of_module = inspect.getdoc(importlib.import_module(model_class(name).__module__))
         return f"{name}: {MODELS[name].replace(':', '.')}\n\n{of_module}\n\n{inspect.getdoc(model_class(name))}"
-    known = [*names, *MODELS]
+    known = [*names, *of_fields, *MODELS]
     hint = did_you_mean(name, known) or ";"
     raise ValueError(f"there are no weights and no architecture {name!r}{hint} choose one of {', '.join(known)}")
 
@@ -120,6 +125,27 @@ def shipped(names: list[str]) -> Table:
             str(card.get("num_weights", "–")),
             f"{size:.2g}",
         )
+    return table
+
+
+def shipped_surrogates(names: list[str]) -> Table:
+    """Shipped weights for fields with what their cards say."""
+    table = Table(
+        title="shipped surrogates (sciml rollout NAME)",
+        title_justify="left",
+        caption="scaled L2 one step ahead on test trajectories, and that of repeating the last frame",
+        box=box.SIMPLE_HEAD,
+    )
+    for heading in ("name", "model", "fields", "data", "licence"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("error", "persistence", "weights", "MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in names:
+        card = surrogates.read_surrogate_config(name)["metadata"]["card"]
+        size = (surrogates.WEIGHTS / name / "model.safetensors").stat().st_size / 1e6
+        errors = (f"{card['one_step'][key]:.3f}" for key in ("scaled_l2", "persistence"))
+        texts = (card["model"], ", ".join(card["fields"]), escape(card["data"]), escape(card["licence"]))
+        table.add_row(name, *texts, *errors, str(card["num_weights"]), f"{size:.2g}")
     return table
 
 

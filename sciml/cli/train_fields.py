@@ -73,6 +73,8 @@ class Config:
         max_epochs: passes over the training data; the learning rate falls over this length.
         max_steps: stop after this many updates, and let the learning rate fall over them if that is sooner.
         max_time: stop before the epoch that would exceed this many seconds of training in all.
+        time_budget: let the learning rate fall over this many seconds of training, and stop then. Set max_epochs to
+            more than fit; no two such runs are alike.
         patience: stop after this many epochs without a better validation loss.
         valid_interval: epochs between validations; each gives a row of metrics.csv and writes the checkpoints.
         precision: bfloat16 rounds products inside the network, whose first and last layers and sums between its parts
@@ -111,6 +113,7 @@ class Config:
     max_epochs: int = 50
     max_steps: int | None = None
     max_time: float | None = None
+    time_budget: float | None = None
     patience: int | None = None
     valid_interval: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -217,6 +220,7 @@ def train(
                 max_epochs=config.max_epochs,
                 max_steps=config.max_steps,
                 max_time=config.max_time,
+                time_budget=config.time_budget,
                 patience=config.patience,
                 valid_interval=config.valid_interval,
                 recorded=False,
