@@ -174,6 +174,7 @@ def test_max_time_stops_before_it_is_exceeded_and_more_time_continues(tiny, tmp_
 def test_the_learning_rate_falls_over_the_time_budget(tiny, tmp_path, monkeypatch):
     clock = iter(range(0, 100_000, 10))
     monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(loop, "plot_learning_curve", Mock())  # slow, and nothing reads it
     settings = OptimizerSettings(learning_rate=1.0e-3, warmup=0.0, final_learning_rate=0.1)
     _, progress = tiny.tiny_run(tmp_path, max_epochs=10_000, time_budget=200.0, optimizer=settings)
     assert progress.stopped == "time_budget"
