@@ -219,9 +219,7 @@ class FieldRun:
         """
         import h5netcdf
 
-        path = Path(path)
-        if path.suffix != ".nc":
-            raise ValueError(f"got {path.name!r}; runs are written as NetCDF: give a name that ends in .nc")
+        path = check_file_name(path)
         dataset = self.to_dataset()
         packed = {name: {"zlib": True, "complevel": 1, "shuffle": True} for name in ("phi", "pi")}
         atomic_write(path, lambda temporary: dataset.to_netcdf(temporary, engine=h5netcdf.__name__, encoding=packed))
@@ -239,3 +237,15 @@ class FieldRun:
     def with_notes(self, notes: dict[str, Any]) -> "FieldRun":
         """The run with these notes."""
         return replace(self, notes=notes)
+
+
+def check_file_name(path: str | Path) -> Path:
+    """The path.
+
+    Raises:
+        ValueError: if it does not end in .nc.
+    """
+    path = Path(path)
+    if path.suffix != ".nc":
+        raise ValueError(f"got {path.name!r}; runs are written as NetCDF: give a name that ends in .nc")
+    return path
