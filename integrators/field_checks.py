@@ -33,7 +33,7 @@ def check_settings(solver: "KleinGordon") -> None:
     if solver.fixed_point and (solver.exponential or solver.compensated or solver.layer is not None):
         raise ValueError(
             "fixed_point reverses kicks and drifts bit by bit; it goes with neither exponential, nor compensated sums, "
-            "nor an absorbing boundary"
+            "nor an absorbing layer"
         )
     degree = solver.potential.degree
     if solver.padding == 2 and (degree is None or degree > 3):
@@ -43,6 +43,8 @@ def check_settings(solver: "KleinGordon") -> None:
             stacklevel=3,
         )
     if solver.layer is not None:
+        if solver.space.kind in ("periodic", "antiperiodic"):
+            raise ValueError("a layer absorbs at ends; periodic spaces have none: use boundary='absorbing' or 'even'")
         for length in solver.space.lengths:
             if not 0 < 2 * solver.layer.width < length:
                 raise ValueError(
@@ -157,6 +159,8 @@ def damping_rate(layer: "AbsorbingLayer", space: "Space", padding: int) -> Array
     rates = []
     for n, length in zip(space.shape, space.lengths, strict=True):
         x = (np.arange(padding * n) + 0.5) * (length / (padding * n)) - length / 2
+        if space.halved:
+            x = x[padding * n // 2 :]
         depth = np.clip((np.abs(x) - (length / 2 - layer.width)) / layer.width, 0, 1)
         rates.append(layer.strength * depth**4)
     return rates[0] if len(rates) == 1 else (rates[0][:, None] + rates[1][None, :]).ravel()

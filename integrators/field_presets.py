@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -171,10 +172,10 @@ class Simulation:
         self,
         path: str | Path | None = None,
         *,
-        segments: int = 10,
+        save_every: float = 20.0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> FieldRun:
-        """Run it, and with a path write it as NetCDF after each of the segments.
+        """Run it, and with a path write it as NetCDF at the end and every so many seconds.
 
         A file that is there is continued, if it is of the same simulation, up to the time that is asked for.
 
@@ -189,7 +190,8 @@ class Simulation:
         if path is not None and Path(path).exists():
             run = FieldRun.load(path)
             self._check_same(run, interval)
-        each = max(1, -(-total // segments)) if path is not None else total
+        each = max(1, -(-total // 50)) if path is not None else total
+        saved = monotonic()
 
         def report(offset: int) -> Callable[[int, int], None] | None:
             if on_progress is None:
@@ -205,8 +207,9 @@ class Simulation:
                 ).with_notes(self.notes)
             else:
                 run = self.solver.resume(run, frames=number, on_progress=report(done))
-            if path is not None:
+            if path is not None and (monotonic() - saved >= save_every or len(run.t) - 1 >= total):
                 run.save(path)
+                saved = monotonic()
         return run
 
     def _check_same(self, run: FieldRun, interval: float) -> None:

@@ -62,7 +62,7 @@ class KleinGordon:
             same one that is in the space, else the initial field.
         compensated: whether sums are compensated (Kahan), for phases over thousands of periods.
         fixed_point: whether the state are integers, so that runs are reversed bit by bit.
-        layer: of the absorbing boundary.
+        layer: of the absorbing boundary; given with the boundaries even, odd or neumann, it absorbs at their ends.
 
     Raises:
         ValueError: for unknown names, and for settings that do not go together.
@@ -101,7 +101,7 @@ class KleinGordon:
         self.exponential, self.smooth = exponential, smooth
         self.compensated, self.fixed_point = compensated, fixed_point
         self.reference = None if reference is None else self.space.to_coefficients(reference)
-        self.layer = (layer or AbsorbingLayer()) if boundary == "absorbing" else None
+        self.layer = layer or (AbsorbingLayer() if boundary == "absorbing" else None)
         checks.check_settings(self)
 
     # --- what a run needs ---------------------------------------------------------------------------------------------
