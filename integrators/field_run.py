@@ -93,6 +93,10 @@ class FieldRun:
         total = self.energy + self.absorbed
         return float(np.abs(total / total[0] - 1).max())
 
+    def reversed(self) -> "FieldRun":
+        """The run, to be continued backwards in time."""
+        return replace(self, interval=-self.interval)
+
     @classmethod
     def start(
         cls, solver: "KleinGordon", state: FieldState, *, interval: float, steps: int, linear: tuple[float, Array]

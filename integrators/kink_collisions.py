@@ -231,3 +231,36 @@ def _read(path: Path, settings: CollisionSettings, velocities: Array) -> tuple[A
             lines = differing_settings(then, now) or ["the velocities differ"]
             raise ValueError(f"{path} is of another sweep: {'; '.join(lines)}. Give another path, or remove the file")
         return file["readings"], file["energy_error"]
+
+
+def two_bounce_windows(
+    settings: CollisionSettings,
+    *,
+    first: float = 0.19,
+    last: float = 0.2598,
+    spacing: float = 1e-4,
+    tolerance: float = 1e-6,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[float, float]]:
+    """Intervals of velocities at which kinks escape at the second bounce, to a tolerance, from low to high.
+
+    A sweep finds them, and bisection of both edges of all at once refines them; windows narrower than `spacing` are
+    missed. What is within one `settings.time` of an edge in its escape is not seen, so that edges are those of finite
+    times.
+    """
+
+    def two(velocities: Array, on_progress: Callable[[int, int], None] | None = None) -> NDArray[np.bool_]:
+        swept = sweep_velocities(velocities, settings, batch=32, on_progress=on_progress)
+        return np.array([one == Outcome("escape", 2) for one in swept.outcomes()], dtype=bool)
+
+    grid = np.arange(first, last + spacing / 2, spacing)
+    found = two(grid, on_progress)
+    changes = np.flatnonzero(found[1:] != found[:-1])
+    low, high, rising = grid[changes], grid[changes + 1], found[changes + 1]
+    while len(low) and (high - low).max() > tolerance:
+        middle = (low + high) / 2
+        inside = two(middle)
+        low, high = np.where(inside == rising, low, middle), np.where(inside == rising, middle, high)
+    edges = (low + high) / 2
+    starts = edges[rising]
+    return [(float(start), float(min(edges[~rising & (edges > start)], default=last))) for start in starts]
