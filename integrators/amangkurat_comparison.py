@@ -9,6 +9,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numba
@@ -28,13 +29,11 @@ def amangkurat_solver(num_x: int, length: float) -> Any:
     Raises:
         ValueError: if it is not installed.
     """
-    filters = warnings.filters[:]
-    try:
-        module = importlib.import_module("amangkurat.core.solver")
-    except ImportError as error:
-        raise ValueError("amangkurat is not installed; pip install amangkurat") from error
-    finally:
-        warnings.filters[:] = filters  # it silences the whole process
+    with warnings.catch_warnings():  # it silences the whole process
+        try:
+            module = importlib.import_module("amangkurat.core.solver")
+        except ImportError as error:
+            raise ValueError("amangkurat is not installed; pip install amangkurat") from error
     end = length / 2 - length / num_x
     return module.KGSolver(nx=num_x, x_min=-length / 2, x_max=end, verbose=False, n_cores=1, adaptive_dt=False)
 
@@ -70,27 +69,27 @@ def compare_ensemble(*, members: int, num_x: int, steps: int = 500, rounds: int 
     theirs = amangkurat_solver(num_x, length)
     velocities = np.linspace(0.2, 0.4, members)
     tasks: dict[str, Callable[[], Any]] = {}
+    threads = numba.config.NUMBA_NUM_THREADS
     for name, boundary in (("periodic", "periodic"), ("even, half the points", "even")):
         solver = KleinGordon(PHI4, length, num_x=num_x, scheme="stormer_verlet", dt=dt, boundary=boundary)
         x = solver.space.coordinates[0]
         pairs = [kink_antikink(PHI4, x, velocity=u, separation=20) for u in velocities]
         phi, pi = (np.stack(fields) for fields in zip(*pairs, strict=True))
         if boundary == "periodic":
-            tasks["amangkurat"] = lambda phi=phi, pi=pi: [
-                theirs.solve(phi[i], pi[i], dt=dt, t_final=time_span, potential="phi4", n_snapshots=2)
-                for i in range(few)
-            ]
-        threads = numba.get_num_threads()
+            tasks["amangkurat"] = partial(_one_by_one, theirs, phi[:few], pi[:few], dt, time_span)
         label = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
-        tasks[label] = lambda solver=solver, phi=phi, pi=pi: run_ensemble(
-            solver, phi, pi, time=time_span, frames=2, check=False
-        )
+        tasks[label] = partial(run_ensemble, solver, phi, pi, time=time_span, frames=2, threads=threads, check=False)
     for task in tasks.values():
         task()
     best = _fastest(tasks, rounds)
     whole = best.pop("amangkurat") * members / few
     for name, seconds in best.items():
         yield name, whole / seconds
+
+
+def _one_by_one(solver: Any, phi: Any, pi: Any, dt: float, time_span: float) -> None:
+    for one, velocity in zip(phi, pi, strict=True):
+        solver.solve(one, velocity, dt=dt, t_final=time_span, potential="phi4", n_snapshots=2)
 
 
 def _fastest(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

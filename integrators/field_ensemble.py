@@ -84,12 +84,12 @@ def run_ensemble(
     before = solver.diagnostics(phis, pis).energy
     later = np.zeros((len(phi), frames - 1, len(rows)))
     arguments = solver.arguments(step=interval / steps, linear=solver._linear_part(widest))
-    available = numba.get_num_threads()
-    numba.set_num_threads(min(threads or available, available))
+    before, available = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    numba.set_num_threads(min(threads or before, available))
     try:
         compiled("advance_ensemble")(phis, pis, solver.compensated, *arguments, steps, rows, later)
     finally:
-        numba.set_num_threads(available)
+        numba.set_num_threads(before)
     readings[:, 1:] = later
     if not (np.isfinite(phis).all() and np.isfinite(later).all()):
         raise ValueError(

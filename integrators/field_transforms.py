@@ -27,6 +27,8 @@ VECTOR = numba.types.float64[::1]
 SIGNATURE = numba.types.void(VECTOR, VECTOR, VECTOR, VECTOR)
 TRANSFORM = numba.types.FunctionType(SIGNATURE)
 
+_FIRST, _BOTH = np.array([0]), np.array([0, 1])  # axes
+
 
 @cache
 def compiled(name: str) -> Any:
@@ -36,16 +38,22 @@ def compiled(name: str) -> Any:
 
 def periodic_up(coefficients, work, points, table):  # type: ignore[no-untyped-def]
     """Values at x_j = L j/M; where M > N the coefficient of the shortest wave, which stands for two, is left out."""
-    kept = coefficients.size if points.size == coefficients.size - 2 else coefficients.size - 2
+    if points.size == coefficients.size - 2:
+        c2r(coefficients.view(np.complex128), points, _FIRST, False, 1.0, 1)
+        return
+    kept = coefficients.size - 2
     work[:kept] = coefficients[:kept]
     work[kept:] = 0
-    c2r(work.view(np.complex128), points, np.array([0]), False, 1.0, 1)
+    c2r(work.view(np.complex128), points, _FIRST, False, 1.0, 1)
 
 
 def periodic_down(coefficients, work, points, table):  # type: ignore[no-untyped-def]
     """Coefficients of values at x_j = L j/M."""
-    r2c(points, work.view(np.complex128), np.array([0]), True, 1.0 / points.size, 1)
-    kept = coefficients.size if points.size == coefficients.size - 2 else coefficients.size - 2
+    if points.size == coefficients.size - 2:
+        r2c(points, coefficients.view(np.complex128), _FIRST, True, 1.0 / points.size, 1)
+        return
+    r2c(points, work.view(np.complex128), _FIRST, True, 1.0 / points.size, 1)
+    kept = coefficients.size - 2
     coefficients[:kept] = work[:kept]
     coefficients[kept:] = 0
 
@@ -57,7 +65,7 @@ def antiperiodic_up(coefficients, work, points, table):  # type: ignore[no-untyp
     work[n : work.size - n] = 0
     work[work.size - n :] = coefficients[n:]
     z = work.view(np.complex128)
-    c2c(z, z, np.array([0]), False, 1.0, 1)
+    c2c(z, z, _FIRST, False, 1.0, 1)
     for j in range(half):
         c, s = table[2 * j], table[2 * j + 1]
         points[j] = work[2 * j] * c - work[2 * j + 1] * s
@@ -72,21 +80,27 @@ def antiperiodic_down(coefficients, work, points, table):  # type: ignore[no-unt
         work[2 * j] = points[j] * c - points[j + half] * s
         work[2 * j + 1] = -points[j] * s - points[j + half] * c
     z = work.view(np.complex128)
-    c2c(z, z, np.array([0]), True, 1.0 / half, 1)
+    c2c(z, z, _FIRST, True, 1.0 / half, 1)
     coefficients[:n] = work[:n]
     coefficients[n:] = work[work.size - n :]
 
 
 def cosine_up(coefficients, work, points, table):  # type: ignore[no-untyped-def]
     """Values at x_j = L (j + ½)/M."""
+    if points.size == coefficients.size:
+        dct(coefficients, points, _FIRST, 3, 1.0, False, 1)
+        return
     work[: coefficients.size] = coefficients
     work[coefficients.size :] = 0
-    dct(work, points, np.array([0]), 3, 1.0, False, 1)
+    dct(work, points, _FIRST, 3, 1.0, False, 1)
 
 
 def cosine_down(coefficients, work, points, table):  # type: ignore[no-untyped-def]
     """Coefficients of values at x_j = L (j + ½)/M."""
-    dct(points, work, np.array([0]), 2, 0.5 / points.size, False, 1)
+    if points.size == coefficients.size:
+        dct(points, coefficients, _FIRST, 2, 0.5 / points.size, False, 1)
+        return
+    dct(points, work, _FIRST, 2, 0.5 / points.size, False, 1)
     coefficients[:] = work[: coefficients.size]
 
 
@@ -94,12 +108,12 @@ def odd_sine_up(coefficients, work, points, table):  # type: ignore[no-untyped-d
     """Values at x_j = L (j + ½)/M."""
     work[: coefficients.size] = coefficients
     work[coefficients.size :] = 0
-    dst(work, points, np.array([0]), 4, 1.0, False, 1)
+    dst(work, points, _FIRST, 4, 1.0, False, 1)
 
 
 def odd_sine_down(coefficients, work, points, table):  # type: ignore[no-untyped-def]
     """Coefficients of values at x_j = L (j + ½)/M."""
-    dst(points, work, np.array([0]), 4, 0.5 / points.size, False, 1)
+    dst(points, work, _FIRST, 4, 0.5 / points.size, False, 1)
     coefficients[:] = work[: coefficients.size]
 
 
@@ -114,7 +128,7 @@ def periodic_plane_up(coefficients, work, points, table):  # type: ignore[no-unt
         w[:] = 0
         w[: nx // 2, : ny // 2] = c[: nx // 2, : ny // 2]
         w[mx - nx // 2 + 1 :, : ny // 2] = c[nx // 2 + 1 :, : ny // 2]
-    c2r(w, points.reshape(mx, my), np.array([0, 1]), False, 1.0, 1)
+    c2r(w, points.reshape(mx, my), _BOTH, False, 1.0, 1)
 
 
 def periodic_plane_down(coefficients, work, points, table):  # type: ignore[no-untyped-def]
@@ -122,7 +136,7 @@ def periodic_plane_down(coefficients, work, points, table):  # type: ignore[no-u
     nx, ny, mx, my = int(table[0]), int(table[1]), int(table[2]), int(table[3])
     c = coefficients.view(np.complex128).reshape(nx, ny // 2 + 1)
     w = work.view(np.complex128).reshape(mx, my // 2 + 1)
-    r2c(points.reshape(mx, my), w, np.array([0, 1]), True, 1.0 / points.size, 1)
+    r2c(points.reshape(mx, my), w, _BOTH, True, 1.0 / points.size, 1)
     if mx == nx:
         c[:] = w
     else:
@@ -137,12 +151,12 @@ def cosine_plane_up(coefficients, work, points, table):  # type: ignore[no-untyp
     w = work.reshape(mx, my)
     w[:] = 0
     w[:nx, :ny] = coefficients.reshape(nx, ny)
-    dct(w, points.reshape(mx, my), np.array([0, 1]), 3, 1.0, False, 1)
+    dct(w, points.reshape(mx, my), _BOTH, 3, 1.0, False, 1)
 
 
 def cosine_plane_down(coefficients, work, points, table):  # type: ignore[no-untyped-def]
     """Coefficients of values on the midpoints of a plane."""
     nx, ny, mx, my = int(table[0]), int(table[1]), int(table[2]), int(table[3])
     w = work.reshape(mx, my)
-    dct(points.reshape(mx, my), w, np.array([0, 1]), 2, 0.25 / points.size, False, 1)
+    dct(points.reshape(mx, my), w, _BOTH, 2, 0.25 / points.size, False, 1)
     coefficients.reshape(nx, ny)[:] = w[:nx, :ny]
