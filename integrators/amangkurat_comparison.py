@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
-from sciml.integrators.field_ensemble import run_ensemble
+from sciml.integrators.field_ensemble import run_ensemble, threads_at_most
 from sciml.integrators.field_potentials import named_potential
 from sciml.integrators.klein_gordon import KleinGordon
 from sciml.integrators.solitons import kink_antikink
@@ -69,7 +68,7 @@ def compare_ensemble(*, members: int, num_x: int, steps: int = 500, rounds: int 
     theirs = amangkurat_solver(num_x, length)
     velocities = np.linspace(0.2, 0.4, members)
     tasks: dict[str, Callable[[], Any]] = {}
-    threads = numba.config.NUMBA_NUM_THREADS
+    threads = threads_at_most()
     for name, boundary in (("periodic", "periodic"), ("even, half the points", "even")):
         solver = KleinGordon(PHI4, length, num_x=num_x, scheme="stormer_verlet", dt=dt, boundary=boundary)
         x = solver.space.coordinates[0]

@@ -16,6 +16,11 @@ from sciml.integrators.klein_gordon import KleinGordon
 Array = NDArray[Any]
 
 
+def threads_at_most() -> int:
+    """How many threads numba may use in this process."""
+    return int(vars(numba.config)["NUMBA_NUM_THREADS"])
+
+
 @dataclass(frozen=True)
 class FieldEnsemble:
     """What is kept of the members.
@@ -84,12 +89,12 @@ def run_ensemble(
     before = solver.diagnostics(phis, pis).energy
     later = np.zeros((len(phi), frames - 1, len(rows)))
     arguments = solver.arguments(step=interval / steps, linear=solver._linear_part(widest))
-    before, available = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
-    numba.set_num_threads(min(threads or before, available))
+    threads_before = numba.get_num_threads()
+    numba.set_num_threads(min(threads or threads_before, threads_at_most()))
     try:
         compiled("advance_ensemble")(phis, pis, solver.compensated, *arguments, steps, rows, later)
     finally:
-        numba.set_num_threads(before)
+        numba.set_num_threads(threads_before)
     readings[:, 1:] = later
     if not (np.isfinite(phis).all() and np.isfinite(later).all()):
         raise ValueError(
