@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
 from sciml.integrators.field_transforms import compiled
@@ -205,6 +206,19 @@ class Space:
         phase = k * (x + length / 2)
         row = np.where(np.arange(k.size) % 2 == 0, np.cos(phase), -np.sin(phase))
         return row * (self.weights / self.volume if self.kind == "periodic" else 1.0)
+
+    def slope_at_points(self, values: ArrayLike) -> Array:
+        """∂f/∂x on the grid of a field on it, (num_x,), by its basis; in one dimension."""
+        a = self.to_coefficients(values)
+        inner = self.derivative(a)
+        if inner is not None:
+            return self.to_points(inner)
+        (k,) = self.wavenumbers
+        if self.kind == "odd_sine":
+            half = scipy.fft.dct(k * a, type=4)
+            return np.concatenate([half[::-1], half])
+        slopes = scipy.fft.dst(np.append((-k * a)[1:], 0.0), type=3)
+        return np.concatenate([-slopes[::-1], slopes]) if self.halved else slopes
 
     def derivative(self, coefficients: Array, axis: int = 0) -> Array | None:
         """Coefficients of ∂f/∂x in the same space, (..., size); None where the derivative is of another space."""

@@ -26,10 +26,18 @@ def test_simulate_and_continue(folder, capsys):
     run = FieldRun.load("run.nc")
     assert run.notes["velocity"] == 0.3
     assert len(run.t) == 5
-    assert sciml("simulate klein-gordon kink-antikink --velocity 0.3 --time 4 --frames 9 --output run.nc") == 0
+    assert (
+        sciml(
+            "simulate klein-gordon kink-antikink --velocity 0.3 --time 4 --frames 9 --output run.nc "
+            "--picture map.png --film film.gif"
+        )
+        == 0
+    )
     longer = FieldRun.load("run.nc")
     assert np.array_equal(longer.phi[:5], run.phi)
     assert len(longer.t) == 9
+    assert (folder / "map.png").exists()
+    assert (folder / "film.gif").exists()
 
 
 def test_simulate_from_yaml(folder):

@@ -1,12 +1,14 @@
 """`sciml simulate klein-gordon PRESET`: Klein-Gordon fields, written as NetCDF."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from sciml.cli.counting_bar import counting_bar
+from sciml.cli.figures import save_figure
 from sciml.integrators.field_presets import PRESETS, Simulation, simulation
 from sciml.integrators.field_run import FieldRun
 
@@ -21,6 +23,8 @@ class Config:
         preset: linear-wave, kink, boosted-kink, breather, kink-antikink, two-bounce, sine-gordon-collision, oscillon or
             collapsing-ring.
         output: NetCDF file of φ, π, energy, momentum and topological charge at every saved time.
+        picture: PNG of φ over space and time.
+        film: GIF or MP4 of φ.
         velocity: of kinks, below 1.
         separation: of kink and antikink.
         center: of a kink.
@@ -49,6 +53,8 @@ class Config:
 
     preset: str
     output: str
+    picture: str | None = None
+    film: str | None = None
     velocity: float | None = None
     separation: float | None = None
     center: float | None = None
@@ -78,6 +84,7 @@ def run(config: Config) -> None:
     """Simulate, with a progress bar, and report."""
     changes = asdict(config)
     preset, output = changes.pop("preset"), changes.pop("output")
+    picture, film = changes.pop("picture"), changes.pop("film")
     chosen = simulation(preset, **changes)
     console = Console()
     console.print(f"{preset}: {PRESETS[preset].about}")
@@ -87,6 +94,18 @@ def run(config: Config) -> None:
         progress.update(task, completed=chosen.frames - 1)
     console.print(_table(chosen, done))
     console.print(f"wrote {output}")
+    if picture is not None:
+        from sciml.integrators.field_pictures import space_time_map
+
+        save_figure(space_time_map(done), Path(picture))
+        console.print(f"wrote {picture}")
+    if film is not None:
+        from sciml.integrators.field_pictures import write_film
+
+        with counting_bar(console, "frames") as progress:
+            task = progress.add_task("film", total=None)
+            write_film(done, film, on_progress=lambda n, total: progress.update(task, completed=n, total=total))
+        console.print(f"wrote {film}")
 
 
 def _table(chosen: Simulation, run: FieldRun) -> Table:
