@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sciml.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from sciml.integrators.field_ensemble import run_ensemble as run_ensemble
     from sciml.integrators.field_potentials import Potential as Potential
     from sciml.integrators.field_potentials import named_potential as named_potential
     from sciml.integrators.field_potentials import user_potential as user_potential
@@ -25,6 +26,7 @@ _EXPORTS = {
     "SCHEMES": "splitting",
     "SplittingScheme": "splitting",
     "named_potential": "field_potentials",
+    "run_ensemble": "field_ensemble",
     "user_potential": "field_potentials",
 }
 
