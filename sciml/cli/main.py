@@ -20,6 +20,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "md": ("sciml.cli.md", "run molecular dynamics with a trained potential"),
     "relax": ("sciml.cli.relax", "relax positions, and the cell if asked for, with a trained potential"),
     "generate": ("sciml.cli.generate", "solve equations of flow and write the data that surrogates are trained on"),
+    "simulate": ("sciml.cli.simulate", "solve a physical system: sciml simulate klein-gordon kink-antikink"),
     "audit": ("sciml.cli.audit", "what each tensor product can express, how equivariant it is, and what it costs"),
     "bench": ("sciml.cli.bench", "time tensor products beside those of other libraries, after checking them"),
 }
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # jsonargparse takes 0.1 s, which --help need not pay
 
         module = importlib.import_module(module_name)
+        if hasattr(module, "choose"):  # `sciml simulate klein-gordon`: the word chooses the flags
+            module, word, rest = module.choose(rest)
+            program = f"{program} {word}"
         if hasattr(module, "FIRST_WORD"):  # `sciml bench tensor-products`, `sciml compare runs/a runs/b`
             rest = name_leading_words(rest, field=module.FIRST_WORD, config_class=module.Config)
         if hasattr(module, "OTHER_JOB"):  # potentials and surrogates share the words `train` and `evaluate`
