@@ -6,8 +6,10 @@ import pytest
 
 from sciml.cli import main
 from sciml.cli.field_files import made_trajectories
+from sciml.model_folder import names_in
 from sciml.pde import checkpoint
 from sciml.pde.checkpoint import load_surrogate, read_surrogate_config, save_surrogate
+from sciml.pde.evaluation import one_step_errors, rollout_errors
 from sciml.pde.field_data import field_normalisation
 from sciml.pde.ship import ship
 from sciml.pde.sinenet import SineNet
@@ -74,3 +76,15 @@ def test_what_cannot_be_shipped_is_refused(run, tmp_path, capsys):
         ship(str(run), "b", weights=weights, **TEXTS)
     assert main(["rollout", str(run / "best")]) == 2
     assert "give files with --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", names_in(checkpoint.WEIGHTS))
+def test_shipped_surrogates_beat_persistence(name):
+    surrogate = load_surrogate(name)
+    card = read_surrogate_config(name)["metadata"]["card"]
+    data = made_trajectories(card["flow"], surrogate.grid.shape[0], 3, seed=1)
+    single = one_step_errors(surrogate, data, history=surrogate.history)
+    assert sum(single.scaled_l2) / 3 == pytest.approx(card["one_step"]["scaled_l2"], rel=0.35)
+    rolled, _ = rollout_errors(surrogate, data, history=surrogate.history)
+    for step, (errors, repeated) in enumerate(zip(rolled.scaled_l2, rolled.persistence, strict=True)):
+        assert sum(errors) < sum(repeated), step
