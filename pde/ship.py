@@ -4,7 +4,6 @@ python -m sciml.pde.ship runs/pde_ins64_small sinenet-ins64 --flow ins
     --data "smoke, sciml generate ins" --licence MIT --limits "the box, the viscosity and the buoyancy of the data"
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import yaml
 
 from sciml.files import atomic_write
 from sciml.pde.checkpoint import NETWORKS, WEIGHTS, load_surrogate, read_surrogate_config, save_surrogate
-from sciml.shipping import check_card, check_free, portable, put_in_place, training_text
+from sciml.shipping import check_card, check_free, portable, put_in_place, run_ship, training_text
 
 
 def ship(
@@ -142,22 +141,9 @@ def _mean(values: Sequence[float]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line above and return the exit code: 2 for arguments that cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m sciml.pde.ship", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("name", help="by which the weights will be loaded")
-    parser.add_argument("--flow", required=True, help="of `sciml generate`")
-    parser.add_argument("--data", required=True, help="on what was trained, its source and licence")
-    parser.add_argument("--licence", required=True, help="of the weights")
-    parser.add_argument("--limits", required=True, help="what the surrogate must not be used for")
-    parser.add_argument("--replace", action="store_true", help="replace weights of that name")
-    given = parser.parse_args(argv)
-    try:
-        target = ship(**vars(given))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{parser.prog}: error: {error}\n")
-        return 2
-    sys.stdout.write(f"written: {target}\n")
-    return 0
+    description = (__doc__ or "").split("\n")[0]
+    own = {"flow": "of `sciml generate`"}
+    return run_ship(ship, argv, program="python -m sciml.pde.ship", description=description, own=own)
 
 
 if __name__ == "__main__":

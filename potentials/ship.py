@@ -4,7 +4,6 @@ python -m sciml.potentials.ship runs/ethanol ethanol-lens --structure ethanol.xy
     --data "ethanol, GFN2-xTB, made by sciml label" --licence MIT --limits "one ethanol molecule below 600 K"
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from sciml.potentials.interface import Potential
 from sciml.potentials.model_card import card_text
 from sciml.potentials.relaxation import relax
 from sciml.potentials.run_folder import RunRecord, read_run
-from sciml.shipping import check_card, check_free, portable, put_in_place
+from sciml.shipping import check_card, check_free, portable, put_in_place, run_ship
 
 
 def ship(
@@ -117,22 +116,9 @@ def facts(record: RunRecord) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line above and return the exit code: 2 for arguments that cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m sciml.potentials.ship", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", help="run folder, or checkpoint folder")
-    parser.add_argument("name", help="by which the weights will be loaded")
-    parser.add_argument("--structure", required=True, help="file with a structure that they are made for")
-    parser.add_argument("--data", required=True, help="on what was trained, its source and licence")
-    parser.add_argument("--licence", required=True, help="of the weights")
-    parser.add_argument("--limits", required=True, help="what the potential must not be used for")
-    parser.add_argument("--replace", action="store_true", help="replace weights of that name")
-    given = parser.parse_args(argv)
-    try:
-        target = ship(**vars(given))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{parser.prog}: error: {error}\n")
-        return 2
-    sys.stdout.write(f"written: {target}\n")
-    return 0
+    description = (__doc__ or "").split("\n")[0]
+    own = {"structure": "file with a structure that they are made for"}
+    return run_ship(ship, argv, program="python -m sciml.potentials.ship", description=description, own=own)
 
 
 if __name__ == "__main__":

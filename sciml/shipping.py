@@ -1,8 +1,10 @@
 """What shipped weights of all kinds have in common: names, texts of their cards, sizes, settings without a machine."""
 
+import argparse
 import re
 import shutil
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,36 @@ def training_text(card: Mapping[str, Any]) -> str:
         return f"{length}The settings are not known: the weights did not come from a run folder."
     settings = yaml.safe_dump(card["settings"], sort_keys=False, allow_unicode=True, width=110)
     return f"{length}`sciml train --config config.yaml`, with config.yaml:\n\n```yaml\n{settings}```"
+
+
+def run_ship(
+    ship: Callable[..., Path], argv: Sequence[str] | None, *, program: str, description: str, own: Mapping[str, str]
+) -> int:
+    """The command line of `ship`; returns the exit code, which is 2 for arguments that cannot be used.
+
+    Args:
+        ship: takes a run, a name, `own`, and data, licence, limits and replace.
+        argv: arguments; None for those of the process.
+        program: how it is called.
+        description: one line.
+        own: flags that only this `ship` has, and what they are.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("name", help="by which the weights will be loaded")
+    texts = {
+        **own,
+        "data": "on what was trained, its source and licence",
+        "licence": "of the weights",
+        "limits": "what they must not be used for",
+    }
+    for flag, text in texts.items():
+        parser.add_argument(f"--{flag}", required=True, help=text)
+    parser.add_argument("--replace", action="store_true", help="replace weights of that name")
+    try:
+        target = ship(**vars(parser.parse_args(argv)))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{program}: error: {error}\n")
+        return 2
+    sys.stdout.write(f"written: {target}\n")
+    return 0
