@@ -50,7 +50,7 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) --editable '.[label,pde,dask,notebook,test]' --constraint constraints.txt
+	$(PIP_INSTALL) --editable '.[label,dask,notebook,test]' --constraint constraints.txt
 	touch $@ $(VENV)/.demo
 
 $(BIN)/python:

@@ -81,7 +81,7 @@ def require_h5py() -> ModuleType:
     try:
         import h5py
     except ImportError as error:
-        raise ValueError("h5py is not installed; pip install sciml-suite[pde]") from error
+        raise ValueError("h5py is not installed; pip install h5py") from error
     return h5py
 
 

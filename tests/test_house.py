@@ -280,6 +280,6 @@ def test_every_dependency_is_pinned():
     pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = PROJECT["project"]["dependencies"] + [
-        requirement for extra in ("label", "pde", "dask", "notebook", "test") for requirement in extras[extra]
+        requirement for extra in ("label", "dask", "notebook", "test") for requirement in extras[extra]
     ]
     assert {distribution(requirement) for requirement in wanted} <= pinned
