@@ -60,6 +60,19 @@ class ParameterEmbedding(nn.Module):
         return torch.stack([of_one(sinusoids(column)) for of_one, column in columns]).sum(0)
 
 
+def parameter_embedding(num_parameters: int, conditioning: str | None) -> ParameterEmbedding | None:
+    """What embeds the parameters of a network; None for a network without.
+
+    Raises:
+        ValueError: if there are parameters without a kind of conditioning, or the other way round.
+    """
+    if (num_parameters > 0) != (conditioning is not None):
+        raise ValueError(
+            f"got num_parameters={num_parameters} and conditioning={conditioning!r}; give both, or neither"
+        )
+    return ParameterEmbedding(num_parameters) if num_parameters else None
+
+
 class Conditioned(nn.Module):
     """h ← h + L e ("add"), or h ← h (1 + a) + b with (a, b) = L e ("adagn"), e the embedding, for each channel.
 

@@ -58,13 +58,14 @@ def ship(
         )
     errors = json.loads(report.read_text(encoding="utf-8"))
     surrogate = load_surrogate(folder / "best", dtype=torch.float32)
-    metadata = read_surrogate_config(folder / "best").get("metadata", {})
+    description = read_surrogate_config(folder / "best")
+    metadata = description.get("metadata", {})
     card = {
         "flow": flow,
         "data": data,
         "licence": licence,
         "limits": limits,
-        "model": read_surrogate_config(folder / "best")["model"],
+        "model": description["model"],
         "fields": [f"{field.name} ({field.unit})" for field in surrogate.fields],
         "num_weights": sum(parameter.numel() for parameter in surrogate.parameters()),
         "one_step": {key: _mean(errors["one_step"][key]) for key in ("scaled_l2", "persistence", "vrmse")},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu
 
 from sciml.messages import check_positive, did_you_mean
-from sciml.pde.conditioning import ParameterEmbedding, conditioning_layers
+from sciml.pde.conditioning import conditioning_layers, parameter_embedding
 from sciml.pde.network import Network, in_full_precision
 from sciml.pde.padding import PaddedConv, Walls, read_padding, read_walls, upsampled
 
@@ -93,10 +93,7 @@ class SineNet(Network):
             widths = [int(64 * MULTIPLIERS[num_waves] ** level) for level in range(LEVELS + 1)]
         if len(widths) != LEVELS + 1 or min(widths) < 1:
             raise ValueError(f"got widths={list(widths)}; expected {LEVELS + 1} positive numbers")
-        if (num_parameters > 0) != (conditioning is not None):
-            raise ValueError(
-                f"got num_parameters={num_parameters} and conditioning={conditioning!r}; give both, or neither"
-            )
+        self.embedding = parameter_embedding(num_parameters, conditioning)
         axes = read_padding(padding)
         read_walls(walls, channels_in)
         self.config: dict[str, Any] = {
@@ -110,7 +107,6 @@ class SineNet(Network):
             "conditioning": conditioning,
         }
         self.divisor = 2**LEVELS
-        self.embedding = ParameterEmbedding(num_parameters) if num_parameters else None
         dim = None if self.embedding is None else self.embedding.dim
         self.lift = PaddedConv(channels_in, widths[0], axes, walls=walls)
         self.waves = nn.ModuleList(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from sciml.messages import check_positive
-from sciml.pde.conditioning import ParameterEmbedding, conditioning_layers
+from sciml.pde.conditioning import conditioning_layers, parameter_embedding
 from sciml.pde.network import Network, in_full_precision
 from sciml.pde.padding import PaddedConv, PaddedTransposed, Walls, read_padding, read_walls
 
@@ -55,10 +55,7 @@ class ModernUNet(Network):
         super().__init__()
         sizes = {"channels_in": channels_in, "channels_out": channels_out, "width": width, "blocks": blocks}
         check_positive({**sizes, "the smallest of multipliers": min(multipliers, default=0)})
-        if (num_parameters > 0) != (conditioning is not None):
-            raise ValueError(
-                f"got num_parameters={num_parameters} and conditioning={conditioning!r}; give both, or neither"
-            )
+        self.embedding = parameter_embedding(num_parameters, conditioning)
         axes = read_padding(padding)
         read_walls(walls, channels_in)
         self.config: dict[str, Any] = {
@@ -70,7 +67,6 @@ class ModernUNet(Network):
             "conditioning": conditioning,
         }
         self.divisor = 2 ** (len(multipliers) - 1)
-        self.embedding = ParameterEmbedding(num_parameters) if num_parameters else None
         dim = None if self.embedding is None else self.embedding.dim
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:

@@ -2,8 +2,9 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -100,20 +101,15 @@ def architectures() -> Table:
 
 def shipped(names: list[str]) -> Table:
     """Shipped weights with what their cards say."""
-    table = Table(
-        title="shipped weights (--checkpoint of sciml md, relax, evaluate)",
-        title_justify="left",
-        caption="RMSE in meV/atom and meV/Å; on validation structures where marked v",
-        box=box.SIMPLE_HEAD,
+    table = _weights(
+        "shipped weights (--checkpoint of sciml md, relax, evaluate)",
+        "RMSE in meV/atom and meV/Å; on validation structures where marked v",
+        ("name", "model", "species", "data", "licence"),
+        ("E", "F"),
     )
-    for heading in ("name", "model", "species", "data", "licence"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("E", "F", "weights", "MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
     for name in names:
         description = read_config(name)
         card = description.get("metadata", {}).get("card", {})
-        size = (checkpoint.WEIGHTS / name / "model.safetensors").stat().st_size / 1e6
         table.add_row(
             name,
             description["model"],
@@ -123,30 +119,39 @@ def shipped(names: list[str]) -> Table:
             _error(card, "energy_per_atom"),
             _error(card, "forces"),
             str(card.get("num_weights", "–")),
-            f"{size:.2g}",
+            _megabytes(checkpoint.WEIGHTS / name),
         )
     return table
 
 
 def shipped_surrogates(names: list[str]) -> Table:
     """Shipped weights for fields with what their cards say."""
-    table = Table(
-        title="shipped surrogates (sciml rollout NAME)",
-        title_justify="left",
-        caption="scaled L2 one step ahead on test trajectories, and that of repeating the last frame",
-        box=box.SIMPLE_HEAD,
+    table = _weights(
+        "shipped surrogates (sciml rollout NAME)",
+        "scaled L2 one step ahead on test trajectories, and that of repeating the last frame",
+        ("name", "model", "fields", "data", "licence"),
+        ("error", "persistence"),
     )
-    for heading in ("name", "model", "fields", "data", "licence"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("error", "persistence", "weights", "MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
     for name in names:
         card = surrogates.read_surrogate_config(name)["metadata"]["card"]
-        size = (surrogates.WEIGHTS / name / "model.safetensors").stat().st_size / 1e6
         errors = (f"{card['one_step'][key]:.3f}" for key in ("scaled_l2", "persistence"))
         texts = (card["model"], ", ".join(card["fields"]), escape(card["data"]), escape(card["licence"]))
-        table.add_row(name, *texts, *errors, str(card["num_weights"]), f"{size:.2g}")
+        table.add_row(name, *texts, *errors, str(card["num_weights"]), _megabytes(surrogates.WEIGHTS / name))
     return table
+
+
+def _weights(title: str, caption: str, texts: Sequence[str], errors: Sequence[str]) -> Table:
+    """An empty table of shipped weights, with their number and size behind the errors."""
+    table = Table(title=title, title_justify="left", caption=caption, box=box.SIMPLE_HEAD)
+    for heading in texts:
+        table.add_column(heading, overflow="fold")
+    for heading in (*errors, "weights", "MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _megabytes(folder: Path) -> str:
+    return f"{(folder / 'model.safetensors').stat().st_size / 1e6:.2g}"
 
 
 def _error(card: Mapping[str, Any], key: str) -> str:

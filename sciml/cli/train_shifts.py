@@ -16,8 +16,8 @@ from sciml.graphs import AtomicGraph
 from sciml.potentials.checkpoint import load_potential, read_config, save_potential
 from sciml.potentials.interface import Potential
 from sciml.potentials.species import SpeciesTable
-from sciml.training.loop import errors_of
-from sciml.training.losses import Objective, Sums
+from sciml.training.loop import errors_of, sums_over
+from sciml.training.losses import Objective
 
 KEY = "refitted_shifts"
 """Where the metadata of a checkpoint say by how much its shifts were moved, eV."""
@@ -37,16 +37,16 @@ def refit_checkpoint(
     Returns:
         What happened, a sentence for the user; nothing if nothing did.
     """
-    description = read_config(folder)
-    metadata = description["metadata"]
+    metadata = read_config(folder)["metadata"]
     if KEY in metadata:
         return ""
-    potential = load_potential(folder, device=train[0].positions.device).eval()
+    device = train[0].positions.device
+    potential = load_potential(folder, device=device).eval()
     if not isinstance(potential, SpeciesTable):
         return ""
-    before = errors_of(objective, sums_over(potential, objective, valid))
+    before = errors_of(objective, sums_over(potential, objective, valid, device))
     moves = refit_shifts(potential, train)
-    after = errors_of(objective, sums_over(potential, objective, valid))
+    after = errors_of(objective, sums_over(potential, objective, valid, device))
     if not after["valid_loss"] < before["valid_loss"]:
         return ""
     of_energy = {name: value for name, value in after.items() if name.startswith("valid_energy_per_atom")}
@@ -57,13 +57,6 @@ def refit_checkpoint(
         "energies of the elements fitted anew to the training structures: RMSE of validation energies "
         f"{1e3 * before[error]:.3f} → {1e3 * after[error]:.3f} meV/atom"
     )
-
-
-def sums_over(potential: Potential, objective: Objective, batches: Sequence[AtomicGraph]) -> Sums:
-    """Sums of the objective over all batches."""
-    with torch.no_grad():
-        of_batches = [objective(potential, batch) for batch in batches]
-    return Sums(*(torch.stack(values).sum(dim=0) for values in zip(*of_batches, strict=True)))
 
 
 def refit_shifts(potential: Potential, batches: Sequence[AtomicGraph]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -329,12 +329,19 @@ def training_row(
 def validate(model: nn.Module, objective: Objective, loader: Loader, fabric: Fabric) -> dict[str, int | float]:
     """Loss, MAE and RMSE over the validation data, exact over all processes."""
     model.eval()
-    sums = no_sums(objective, fabric.device)
-    with torch.no_grad(), fabric.autocast():
-        for indices in loader.epoch(0):
-            if indices:
-                sums = Sums(*map(torch.add, sums, objective(model, loader.batch(indices))))
+    with fabric.autocast():
+        batches = (loader.batch(indices) for indices in loader.epoch(0) if indices)
+        sums = sums_over(model, objective, batches, fabric.device)
     return errors_of(objective, sum_over_processes(sums, fabric))
+
+
+def sums_over(model: nn.Module, objective: Objective, batches: Iterable[Any], device: torch.device) -> Sums:
+    """Sums of the objective over all batches, without gradients."""
+    sums = no_sums(objective, device)
+    with torch.no_grad():
+        for batch in batches:
+            sums = Sums(*map(torch.add, sums, objective(model, batch)))
+    return sums
 
 
 def errors_of(objective: Objective, sums: Sums) -> dict[str, int | float]:
