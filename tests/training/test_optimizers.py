@@ -64,6 +64,28 @@ def test_optimizers_minimise_and_continue_where_they_stopped(name):
     assert all(torch.equal(a, b) for a, b in zip(before, continued.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("inputs_last", [True, False])
+def test_normuon_treats_matrices_together_as_it_treats_each_alone(inputs_last):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 5), (5, 3), (4, 4), (64, 2), (70, 65), (2, 3, 4, 130), (130, 3)]
+    together, alone = (
+        [nn.Parameter(torch.randn(shape, generator=generator.manual_seed(1), dtype=torch.float64)) for shape in shapes]
+        for _ in range(2)
+    )
+    optimizers = [
+        NorMuon([{"params": part, "inputs_last": inputs_last}], lr=0.1, weight_decay=0.1)
+        for part in (together, *([p] for p in alone))
+    ]
+    for _ in range(3):
+        for p, other in zip(together, alone, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            other.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(p, other, rtol=1e-12, atol=1e-12)
+
+
 def test_normuon_makes_updates_orthogonal_with_equal_neurons():
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonal(torch.randn(5, 8, 24, dtype=torch.float64)))
