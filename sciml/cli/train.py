@@ -62,7 +62,7 @@ OTHER_JOB = ("model.name", "sciml.cli.train_fields")  # see `sciml.cli.other_job
 # Settings that do not change what a run computes (up to rounding), and may thus differ when it is continued.
 FREE_SETTINGS = (
     *("train", "valid", "test", "index", "checks", "refit_shifts"),
-    *("output", "max_time", "device", "threads", "recorded", "gradient_checkpointing"),
+    *("output", "max_time", "device", "threads", "recorded", "compiled", "gradient_checkpointing"),
 )
 
 
@@ -124,6 +124,7 @@ class Config:
         patience: stop after this many epochs without a better validation loss.
         valid_interval: epochs between validations; each gives a row of metrics.csv and writes the checkpoints.
         recorded: whether a GPU repeats the steps by itself, from a CUDA graph; null for wherever it can be.
+        compiled: whether steps that a GPU repeats by itself are compiled as well, which takes minutes at the start.
         tf32: whether matrix products of training steps may round float32 to TF32 on a GPU; validation never does.
         gradient_checkpointing: whether to evaluate the layers anew in the backward pass, for less memory and more time;
             the result is the same. See `sciml.potentials.Potential`.
@@ -159,6 +160,7 @@ class Config:
     patience: int | None = None
     valid_interval: int = 1
     recorded: bool | None = None
+    compiled: bool = False
     tf32: bool = False
     gradient_checkpointing: bool = False
     dtype: Literal["float32", "float64"] = "float32"
@@ -188,6 +190,7 @@ def run(config: Config) -> None:
         patience=config.patience,
         valid_interval=config.valid_interval,
         recorded=config.recorded,
+        compiled=config.compiled,
         tf32=config.tf32,
         seed=config.seed,
         optimizer=config.optimizer,

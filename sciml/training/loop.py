@@ -109,9 +109,19 @@ def fit(
 
     recorded = None
     if packed:
-        required, clip_norm = bool(settings.recorded), settings.optimizer.clip_norm
+        required = bool(settings.recorded)
         recorded = Recorded(
-            RecordedTraining(model, objective, packed[0], optimizer, gradients, average, clip_norm, required=required),
+            RecordedTraining(
+                model,
+                objective,
+                packed[0],
+                optimizer,
+                gradients,
+                average,
+                settings.optimizer.clip_norm,
+                required=required,
+                compiled=settings.compiled,
+            ),
             RecordedValidation(average.model, objective, packed[1], required=required),
         )
     columns = metric_columns(objective)
@@ -194,10 +204,13 @@ def pack(
         ValueError: if this was demanded and cannot be.
     """
     reason = ""
-    if settings.recorded is False:
+    demanded = bool(settings.recorded) or settings.compiled
+    if settings.recorded is False and not settings.compiled:
         return None
     if fabric.device.type != "cuda":
         reason = f"the device is {fabric.device}"
+    elif settings.recorded is False:
+        reason = "recorded is false"
     elif fabric.world_size > 1:
         reason = "there are several processes"
     elif not isinstance(train.items[0], AtomicGraph):
@@ -209,8 +222,9 @@ def pack(
             return PackedGraphs(train.items, fabric.device), PackedGraphs(valid.items, fabric.device)
         except ValueError as error:
             reason = str(error)
-    if settings.recorded:
-        raise ValueError(f"steps cannot be recorded as a CUDA graph: {reason}; set recorded to null, or to false")
+    if demanded:
+        how = "set compiled to false" if settings.compiled else "set recorded to null, or to false"
+        raise ValueError(f"steps cannot be recorded as a CUDA graph: {reason}; {how}")
     logger.info("steps are not recorded as a CUDA graph: %s", reason)
     return None
 

@@ -25,6 +25,7 @@ class LoopSettings:
         patience: stop after this many epochs without a better validation loss.
         valid_interval: epochs between validations, each of which is a row of metrics.csv and writes the checkpoints.
         recorded: whether steps are recorded as a CUDA graph (`sciml.recording`); None for wherever it can be.
+        compiled: whether recorded steps are compiled as well (`sciml.training.compiled_steps`).
         tf32: whether matrix products of training steps may round float32 to TF32 on a GPU; validation never does.
         seed: of the random numbers that the model or the objective draws (dropout, augmentation).
         optimizer: see `OptimizerSettings`.
@@ -37,6 +38,7 @@ class LoopSettings:
     patience: int | None = None
     valid_interval: int = 1
     recorded: bool | None = None
+    compiled: bool = False
     tf32: bool = False
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

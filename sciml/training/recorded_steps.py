@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from sciml.graphs import AtomicGraph
 from sciml.packed import Capacity, PackedGraphs, Plan
 from sciml.recording import Recording
+from sciml.training.compiled_steps import CompiledGradient
 from sciml.training.ema import MovingAverage
 from sciml.training.losses import Objective, Sums
 from sciml.training.optimizers import FlatGradients, Optimizers
+
+# Room of compiled steps, which take a minute to compile anew.
+_ROOM = 0.03
 
 
 class RecordedBatches:
@@ -22,10 +26,11 @@ class RecordedBatches:
 
     Attributes:
         number: (1,), int64, of the present batch.
+        room: share of edges that batches have more than they need, so that later ones fit as well.
     """
 
-    def __init__(self, graphs: PackedGraphs, num_targets: int, *, required: bool) -> None:
-        self.graphs = graphs
+    def __init__(self, graphs: PackedGraphs, num_targets: int, *, required: bool, room: float = 0.0) -> None:
+        self.graphs, self.room = graphs, room
         self.number = torch.zeros(1, dtype=torch.int64, device=graphs.device)
         self.sums = torch.zeros(len(Sums._fields), num_targets, dtype=torch.float64, device=graphs.device)
         self.capacity = Capacity(0, 0, 0)
@@ -34,10 +39,12 @@ class RecordedBatches:
 
     def _load(self, batches: Sequence[Sequence[int]], **arrays: Tensor) -> None:
         """Put the plan of the batches, and arrays of one row per batch, where the recording looks for them."""
-        capacity = self.capacity.joined(self.graphs.capacity(batches))
+        capacity = self.capacity.joined(self.graphs.capacity(batches, room=self.room))
         plan = self.graphs.plan(batches, capacity)
         fits = self.plan is not None and capacity == self.capacity and len(batches) <= len(self.plan.systems)
         if not fits:
+            if capacity != self.capacity:
+                self.on_other_capacity()
             self.capacity, self.plan = capacity, plan
             for name, array in arrays.items():
                 setattr(self, name, array)
@@ -49,6 +56,9 @@ class RecordedBatches:
                 getattr(self, name)[: len(array)].copy_(array)
         self.number.zero_()
         self.sums.zero_()
+
+    def on_other_capacity(self) -> None:
+        """Called before batches have another capacity."""
 
     def _batch(self) -> AtomicGraph:
         assert self.plan is not None
@@ -77,6 +87,7 @@ class RecordedTraining(RecordedBatches):
         average: of its weights.
         clip_norm: largest norm of the gradient, or None.
         required: see `Recording`.
+        compiled: whether loss and gradient are compiled, see `CompiledGradient`.
     """
 
     def __init__(
@@ -90,8 +101,10 @@ class RecordedTraining(RecordedBatches):
         clip_norm: float | None,
         *,
         required: bool = False,
+        compiled: bool = False,
     ) -> None:
-        super().__init__(graphs, len(objective.targets), required=required)
+        super().__init__(graphs, len(objective.targets), required=required, room=_ROOM if compiled else 0.0)
+        self.gradient = CompiledGradient(model, objective, graphs) if compiled else None
         self.model, self.objective, self.average = model, objective, average
         self.optimizer, self.gradients, self.clip_norm = optimizer, gradients, clip_norm
         device = graphs.device
@@ -127,9 +140,18 @@ class RecordedTraining(RecordedBatches):
         bad = int(self.first_bad)
         return Sums(*self.sums.clone()), None if bad < 0 else bad
 
+    def on_other_capacity(self) -> None:
+        """Compile anew."""
+        if self.gradient is not None:
+            self.gradient.forget()
+
     def _step(self) -> None:
         self.gradients.zero()
-        sums = self.objective(self.model, self._batch())
+        if self.gradient is None:
+            sums = self.objective(self.model, self._batch())
+        else:
+            assert self.plan is not None
+            sums = self.gradient(self.plan.row(self.number), self.weights)
         loss = (self.weights * sums.loss / sums.loss_count.clamp(min=1)).sum()
         if loss.requires_grad:
             loss.backward()
