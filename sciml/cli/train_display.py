@@ -3,14 +3,15 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sciml.training.losses import Objective
-from sciml.training.progress import LoopSettings
+from sciml.training.progress import LoopSettings, share_done
 from sciml.training.progress import Progress as RunProgress
 
 logger = logging.getLogger("sciml.train")
@@ -33,7 +34,7 @@ class ProgressBar:
     """Shows epoch, loss and validation errors on the console; times go to the log."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.description}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)
         self.errors = ""
 
@@ -46,10 +47,19 @@ class ProgressBar:
 
     def on_start(self, progress: RunProgress, settings: LoopSettings) -> None:
         """Set the bar up."""
-        self.epoch, self.started = progress.epoch, time.monotonic()
-        self.task = self.bar.add_task("", total=settings.max_epochs, completed=progress.epoch)
+        self.settings, self.started = settings, time.monotonic()
+        # Of the end that comes first: with a budget of time or steps max_epochs may be far beyond it.
+        self.task = self.bar.add_task("", total=1.0, **self._position(progress))
         if progress.epoch:
             self.bar.console.print(f"continuing after epoch {progress.epoch}")
+
+    def _position(self, progress: RunProgress) -> dict[str, Any]:
+        settings = self.settings
+        by_epochs = settings.time_budget is None and settings.max_steps is None
+        return {
+            "completed": min(share_done(progress, settings, progress.epoch, progress.step), 1.0),
+            "epoch": f"{progress.epoch}/{settings.max_epochs}" if by_epochs else str(progress.epoch),
+        }
 
     def on_step(self, batch: int, num_batches: int, loss: float) -> None:
         """Show the loss."""
@@ -62,7 +72,7 @@ class ProgressBar:
         units = {"valid_energy_per_atom_mae": "meV/atom", "valid_forces_mae": "meV/Å"}
         self.errors = "".join(f" | {1e3 * row[name]:.1f} {unit}" for name, unit in units.items() if name in row)
         self.errors = self.errors or f" | validation {row['valid_loss']:.3g}"
-        self.bar.update(self.task, completed=progress.epoch)
+        self.bar.update(self.task, **self._position(progress))
         now = time.monotonic()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name not in ("epoch", "step"))
         logger.info("epoch %d, step %d, %.2f s: %s", row["epoch"], row["step"], now - self.started, values)
