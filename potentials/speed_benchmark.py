@@ -86,6 +86,7 @@ def run_speed_benchmark(
     dtype: str,
     budget: float,
     arguments: Mapping[str, Any] | None = None,
+    compile: bool = False,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
     """Measure all models on Si of all sizes and on acetylacetone; and peers that are installed.
@@ -97,6 +98,7 @@ def run_speed_benchmark(
         dtype: float32 or float64.
         budget: seconds to spend on each time.
         arguments: of models with random weights, beside cutoff and species.
+        compile: also time compiled training steps, on a GPU.
         on_result: is told each result.
 
     Raises:
@@ -115,7 +117,8 @@ def run_speed_benchmark(
                 if name in PEERS:
                     _measure_peer(result, name, atoms, device, budget)
                 else:
-                    _measure(result, _potential(name, case[0], atoms, arguments or {}), atoms, device, dtype, budget)
+                    potential = _potential(name, case[0], atoms, arguments or {})
+                    _measure(result, potential, atoms, device, dtype, budget, compile=compile)
             except torch.OutOfMemoryError as error:
                 result.failure = first_line(error)
                 torch.cuda.empty_cache()
@@ -157,7 +160,16 @@ def _potential(name: str, structure: str, atoms: Atoms, arguments: Mapping[str, 
     return "it takes no periodic structures" if atoms.pbc.any() and not potential.periodic else potential
 
 
-def _measure(result: Result, potential: Potential | str, atoms: Atoms, device: str, dtype: str, budget: float) -> None:
+def _measure(
+    result: Result,
+    potential: Potential | str,
+    atoms: Atoms,
+    device: str,
+    dtype: str,
+    budget: float,
+    *,
+    compile: bool,
+) -> None:
     if isinstance(potential, str):
         result.failure = potential
         return
@@ -188,6 +200,9 @@ def _measure(result: Result, potential: Potential | str, atoms: Atoms, device: s
             result.peak_bytes[kind] = peak_memory(partial(_move_and_call, moved), torch.device(device))
     if result.case["structure"] == "acac":
         result.figures["training_steps_per_second"] = 1 / time_training(potential, atoms, device, dtype, budget)
+        if compile and torch.device(device).type == "cuda":
+            seconds = time_training(potential, atoms, device, dtype, budget, compiled=True)
+            result.figures["compiled_steps_per_second"] = 1 / seconds
 
 
 def _measure_peer(result: Result, name: str, atoms: Atoms, device: str, budget: float) -> None:
@@ -226,8 +241,10 @@ def time_calls(calculator: Calculator, atoms: Atoms, device: str, budget: float)
     return statistics.median(times[_WARM_UP:])
 
 
-def time_training(potential: Potential, atoms: Atoms, device: str, dtype: str, budget: float) -> float:
-    """Median seconds of an update by AdamW from the forces of five molecules; recorded on a GPU."""
+def time_training(
+    potential: Potential, atoms: Atoms, device: str, dtype: str, budget: float, *, compiled: bool = False
+) -> float:
+    """Median seconds of an update by AdamW from the forces of five molecules; recorded on a GPU, and there compiled."""
     generator = torch.Generator().manual_seed(0)
     model = copy.deepcopy(potential).requires_grad_().to(device=device, dtype=as_dtype(dtype)).train()
     graphs = [labelled_at_random(atoms, potential.cutoff, seed, generator) for seed in range(_BATCH)]
@@ -238,7 +255,14 @@ def time_training(potential: Potential, atoms: Atoms, device: str, dtype: str, b
     gradients, average = FlatGradients(model), MovingAverage(model, 0.99)
     if on_gpu:
         training = RecordedTraining(
-            model, objective, PackedGraphs(graphs, torch.device(device)), optimizer, gradients, average, 10.0
+            model,
+            objective,
+            PackedGraphs(graphs, torch.device(device)),
+            optimizer,
+            gradients,
+            average,
+            10.0,
+            compiled=compiled,
         )
         number = 20
         weights = torch.ones(2, dtype=torch.float64, device=device)

@@ -52,7 +52,7 @@ class Config:
         device: such as cpu or cuda.
         weights: none, shared by all samples, or per_sample.
         layout: of the products of this package, mul_ir or ir_mul.
-        compile: also time the forward pass under torch.compile.
+        compile: also time the forward pass under torch.compile; of potentials, on a GPU, training steps.
         budget: seconds to spend on each time.
         threads: of torch on a CPU; by default as many as torch takes.
         output: JSON file, by default bench-WHAT.json; the plot of tensor products stands beside it, ending in .png.
@@ -181,6 +181,14 @@ def _run_potentials(config: Config, console: Console, output: Path) -> None:
     sizes, arguments = ([8, 64], {"channels": 48}) if config.quick else (config.atoms, {})
     with _threads(config.threads), Progress(console=console, transient=True) as progress:
         task = progress.add_task("measuring", total=(len(sizes) + 1) * len(models))
+        done: list[Result] = []
+
+        def keep(result: Result) -> None:
+            done.append(result)
+            write_report(output, done, asdict(config))  # what was measured is there if the next one never ends
+            case = f"{result.case['structure']} {result.case['atoms']}"
+            progress.update(task, advance=1, description=f"{case} {result.contender}")
+
         results = run_speed_benchmark(
             models,
             sizes=sizes,
@@ -188,11 +196,9 @@ def _run_potentials(config: Config, console: Console, output: Path) -> None:
             dtype=config.dtype,
             budget=config.budget,
             arguments=arguments,
-            on_result=lambda result: progress.update(
-                task, advance=1, description=f"{result.case['structure']} {result.case['atoms']} {result.contender}"
-            ),
+            compile=config.compile,
+            on_result=keep,
         )
-    write_report(output, results, asdict(config))
     console.print(potential_table(results, config))
     for result in results:
         if result.failure is not None:
@@ -213,7 +219,10 @@ def potential_table(results: Sequence[Result], config: Config) -> Table:
     )
     for name in ("structure", "potential"):
         shown.add_column(name, no_wrap=True)
-    for name in ["weights", "edges", *kinds, "peak\nMB", "steps/s"]:
+    rates = {"steps/s": "training_steps_per_second"}
+    if any("compiled_steps_per_second" in result.figures for result in results):
+        rates["compiled\nsteps/s"] = "compiled_steps_per_second"
+    for name in ["weights", "edges", *kinds, "peak\nMB", *rates]:
         shown.add_column(name, justify="right", no_wrap=True)
     previous = None
     for result in results:
@@ -231,7 +240,7 @@ def potential_table(results: Sequence[Result], config: Config) -> Table:
             *(_number(result.figures.get(name)) for name in ("weights", "edges")),
             *(_number(result.seconds.get(kind), 1e3) for kind in kinds),
             _number(max(peaks, default=None), 1e-6),
-            _number(result.figures.get("training_steps_per_second")),
+            *(_number(result.figures.get(name)) for name in rates.values()),
         )
     return shown
 
