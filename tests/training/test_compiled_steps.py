@@ -20,14 +20,14 @@ DEVICES = [
 ]
 
 
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize(("name", "augment"), [("facet", False), ("facet", True), ("lens", False)])
 @pytest.mark.parametrize(("device", "backend"), DEVICES)
-def test_a_compiled_gradient_is_that_of_the_step(augment, device, backend):
+def test_a_compiled_gradient_is_that_of_the_step(name, augment, device, backend):
     torch.manual_seed(0)
     graphs = clusters(6, seed=1)
     species = sorted({int(number) for graph in graphs for number in graph.atomic_numbers})
-    options = {"species": species, "channels": 4, "lmax": 1, "num_layers": 1, "cutoff": 3.0}
-    model = build_potential("facet", options).to(device, torch.float64).train()
+    options = {"species": species, "channels": 32, "lmax": 1, "num_layers": 1, "cutoff": 3.0}
+    model = build_potential(name, options).to(device, torch.float64).train()
     objective = PotentialObjective({"energy_per_atom": LossTerm(kind="mse"), "forces": LossTerm(kind="norm")})
     if augment:
         objective = RotationAugmentation(objective)
