@@ -181,15 +181,16 @@ def _run_potentials(config: Config, console: Console, output: Path) -> None:
     sizes, arguments = ([8, 64], {"channels": 48}) if config.quick else (config.atoms, {})
     with _threads(config.threads), Progress(console=console, transient=True) as progress:
         task = progress.add_task("measuring", total=(len(sizes) + 1) * len(models))
-        done: list[Result] = []
+        results: list[Result] = []
+        write_report(output, results, asdict(config))
 
         def keep(result: Result) -> None:
-            done.append(result)
-            write_report(output, done, asdict(config))  # what was measured is there if the next one never ends
+            results.append(result)
+            write_report(output, results, asdict(config))  # what was measured is there if the next one never ends
             case = f"{result.case['structure']} {result.case['atoms']}"
             progress.update(task, advance=1, description=f"{case} {result.contender}")
 
-        results = run_speed_benchmark(
+        run_speed_benchmark(
             models,
             sizes=sizes,
             device=config.device,

@@ -98,7 +98,7 @@ class NorMuon(Optimizer):
         neurons = [state["neurons"] for state in states]
         along_rows = group["inputs_last"] != tall  # whether the inputs of a neuron are a row of the stacked matrix
         layout = self._layout(parameters, neurons, bucket, along_rows=along_rows)
-        update = _iterated(layout.matrices.stack(momenta))
+        update = orthogonal(layout.matrices.stack(momenta))
         squares = update.square().sum(dim=-1 if along_rows else -2, keepdim=True) / layout.inputs
         mean_squares = layout.neurons.stack(neurons).lerp_(squares, 1 - beta2)
         torch._foreach_copy_(neurons, layout.neurons.unstack(mean_squares, neurons))
@@ -194,18 +194,14 @@ def _padded(size: int) -> int:
 
 def orthogonal(matrices: Tensor) -> Tensor:
     """About U Vᵀ of matrices U S Vᵀ, (..., rows, columns): singular values between 0.7 and 1.2, zero stays zero."""
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = _iterated(x.reshape(-1, *x.shape[-2:])).view(x.shape)
-    return x.mT if tall else x
-
-
-def _iterated(x: Tensor) -> Tensor:
-    """`orthogonal` of matrices (matrices, rows, columns) that are not tall."""
     a, b, c = _COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    given = matrices.mT if tall else matrices
+    x = given.reshape(-1, *given.shape[-2:])
     x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp_min(_EPSILON)
     for _ in range(_ITERATIONS):
         square = x @ x.mT
         polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return x
+    x = x.view(given.shape)
+    return x.mT if tall else x
