@@ -186,7 +186,7 @@ def forces_and_stress(graph: AtomicGraph, edge_vectors: Tensor, gradient: Tensor
     senders, receivers = graph.edge_index
     forces = torch.zeros_like(graph.positions)
     forces = forces.index_add(0, receivers, gradient).index_add(0, senders, -gradient)
-    # To ask a GPU whether there is a stress takes longer than to compute it.
+    # To ask a GPU whether there is a stress takes longer than to compute it; packed graphs ask nothing anywhere.
     if graph.pbc.device.type == "cpu" and graph.get("max_degree") is None and not graph.pbc.all(dim=1).any():
         return forces, torch.full_like(graph.cell, torch.nan)
     if graph.num_systems == 1:  # without nine numbers for each edge, which a large structure has many of

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from sciml.packed import PackedGraphs, Plan
-from sciml.training.losses import Objective, Sums
+from sciml.training.losses import Objective, Sums, global_loss
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class CompiledGradient:
     """Sums of an objective over a batch, and the gradient of the loss, which is added to that of the parameters.
 
-    It is written down and compiled for the shapes of the first batch, and thus for one capacity; see `forget`. Whatever
+    It is written down and compiled for the shapes of a batch, and anew when they are others. Whatever
     the objective depends on besides weights, plan and loss weights (buffers, the packed arrays) must stay where it is.
 
     Args:
@@ -42,17 +42,15 @@ class CompiledGradient:
         self.step = _Step(model, objective, graphs)
         self.parameters = {name: p for name, p in self.step.named_parameters() if p.requires_grad}
         self.compiled: Callable[..., Any] | None = None
-
-    def forget(self) -> None:
-        """Compile anew, because batches have another capacity."""
-        self.compiled = None
+        self.shapes: list[torch.Size] = []
 
     def __call__(self, row: Plan, weights: Tensor) -> Sums:
         """Sums over the batch of one row of a plan; `weights` (targets,) of the terms of the loss."""
         values = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
         arguments = (values, tuple(row), weights)
-        if self.compiled is None:
-            self.compiled = self._compile(*arguments)
+        shapes = [part.shape for part in row]
+        if self.compiled is None or shapes != self.shapes:
+            self.compiled, self.shapes = self._compile(*arguments), shapes
         with torch.no_grad():
             sums, gradients = self.compiled(*arguments)
         torch._foreach_add_([cast(Tensor, p.grad) for p in self.parameters.values()], list(gradients))
@@ -76,7 +74,7 @@ class CompiledGradient:
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         with torch.enable_grad():
             sums: Sums = functional_call(self.step, dict(values), (Plan(*row),))
-            loss = (weights * sums.loss / sums.loss_count.clamp(min=1)).sum()
+            loss = global_loss(weights, sums)
             gradients = torch.autograd.grad(loss, list(values.values()), allow_unused=True, materialize_grads=True)
         return tuple(part.detach() for part in sums), gradients
 

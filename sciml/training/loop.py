@@ -30,7 +30,7 @@ from sciml.training.divergence import ADVICE, DivergenceError, describe_items, d
 from sciml.training.ema import MovingAverage
 from sciml.training.learning_curve import plot_learning_curve, write_metrics
 from sciml.training.loading import Loader
-from sciml.training.losses import Objective, Sums
+from sciml.training.losses import Objective, Sums, global_loss
 from sciml.training.optimizers import FlatGradients, Optimizers, build_optimizer, learning_rate
 from sciml.training.processes import share_weights, sum_gradients, sum_over_processes
 from sciml.training.progress import (
@@ -204,13 +204,10 @@ def pack(
         ValueError: if this was demanded and cannot be.
     """
     reason = ""
-    demanded = bool(settings.recorded) or settings.compiled
-    if settings.recorded is False and not settings.compiled:
+    if settings.recorded is False:
         return None
     if fabric.device.type != "cuda":
         reason = f"the device is {fabric.device}"
-    elif settings.recorded is False:
-        reason = "recorded is false"
     elif fabric.world_size > 1:
         reason = "there are several processes"
     elif not isinstance(train.items[0], AtomicGraph):
@@ -222,7 +219,7 @@ def pack(
             return PackedGraphs(train.items, fabric.device), PackedGraphs(valid.items, fabric.device)
         except ValueError as error:
             reason = str(error)
-    if demanded:
+    if settings.recorded or settings.compiled:
         how = "set compiled to false" if settings.compiled else "set recorded to null, or to false"
         raise ValueError(f"steps cannot be recorded as a CUDA graph: {reason}; {how}")
     logger.info("steps are not recorded as a CUDA graph: %s", reason)
@@ -377,11 +374,6 @@ def metric_columns(objective: Objective) -> list[str]:
 def no_sums(objective: Objective, device: torch.device) -> Sums:
     """The sums of an empty batch."""
     return Sums(*torch.zeros(len(Sums._fields), len(objective.targets), dtype=torch.float64, device=device))
-
-
-def global_loss(weights: Tensor, sums: Sums) -> Tensor:
-    """Loss of the given sums, a scalar; targets without labels contribute nothing."""
-    return (weights * sums.loss / sums.loss_count.clamp(min=1)).sum()
 
 
 def seed_epoch(seed: int, epoch: int, rank: int) -> None:

@@ -115,6 +115,11 @@ def term_sums(prediction: Tensor, label: Tensor, term: LossTerm) -> Sums:
     return Sums(loss, loss_count, absolute.detach(), square.detach(), components)
 
 
+def global_loss(weights: Tensor, sums: Sums) -> Tensor:
+    """Loss of the given sums, a scalar; targets without labels contribute nothing."""
+    return (weights * sums.loss / sums.loss_count.clamp(min=1)).sum()
+
+
 class PotentialObjective:
     """Errors of energy per atom (eV/atom), forces (eV/Å) and stress (eV/Å³) of an interatomic potential.
 

@@ -48,6 +48,8 @@ class LoopSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"got {name}={value}; it must be positive")
+        if self.compiled and self.recorded is False:
+            raise ValueError("got compiled and recorded=False; only recorded steps are compiled, set one of them anew")
 
 
 @dataclass

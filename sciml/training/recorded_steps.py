@@ -14,7 +14,7 @@ from sciml.packed import Capacity, PackedGraphs, Plan
 from sciml.recording import Recording
 from sciml.training.compiled_steps import CompiledGradient
 from sciml.training.ema import MovingAverage
-from sciml.training.losses import Objective, Sums
+from sciml.training.losses import Objective, Sums, global_loss
 from sciml.training.optimizers import FlatGradients, Optimizers
 
 # Room of compiled steps, which take a minute to compile anew.
@@ -39,12 +39,12 @@ class RecordedBatches:
 
     def _load(self, batches: Sequence[Sequence[int]], **arrays: Tensor) -> None:
         """Put the plan of the batches, and arrays of one row per batch, where the recording looks for them."""
-        capacity = self.capacity.joined(self.graphs.capacity(batches, room=self.room))
+        capacity = self.capacity.joined(self.graphs.capacity(batches))
+        if capacity != self.capacity:
+            capacity = capacity.joined(self.graphs.capacity(batches, room=self.room))
         plan = self.graphs.plan(batches, capacity)
         fits = self.plan is not None and capacity == self.capacity and len(batches) <= len(self.plan.systems)
         if not fits:
-            if capacity != self.capacity:
-                self.on_other_capacity()
             self.capacity, self.plan = capacity, plan
             for name, array in arrays.items():
                 setattr(self, name, array)
@@ -56,9 +56,6 @@ class RecordedBatches:
                 getattr(self, name)[: len(array)].copy_(array)
         self.number.zero_()
         self.sums.zero_()
-
-    def on_other_capacity(self) -> None:
-        """Called before batches have another capacity."""
 
     def _batch(self) -> AtomicGraph:
         assert self.plan is not None
@@ -140,11 +137,6 @@ class RecordedTraining(RecordedBatches):
         bad = int(self.first_bad)
         return Sums(*self.sums.clone()), None if bad < 0 else bad
 
-    def on_other_capacity(self) -> None:
-        """Compile anew."""
-        if self.gradient is not None:
-            self.gradient.forget()
-
     def _step(self) -> None:
         self.gradients.zero()
         if self.gradient is None:
@@ -152,7 +144,7 @@ class RecordedTraining(RecordedBatches):
         else:
             assert self.plan is not None
             sums = self.gradient(self.plan.row(self.number), self.weights)
-        loss = (self.weights * sums.loss / sums.loss_count.clamp(min=1)).sum()
+        loss = global_loss(self.weights, sums)
         if loss.requires_grad:
             loss.backward()
         norm = self.gradients.norm()
